@@ -1,0 +1,47 @@
+"""The commands and what their exit codes mean: 0 done, 1 a gate failed, 2 bad usage or input, 70 our fault,
+130 interrupted.
+"""  # noqa: D205
+
+import typer
+
+import labelfix
+from labelfix_cli.clean import clean
+from labelfix_cli.demo import demo
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="labelfix",
+    help="Repairs the labels of image-classification datasets.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"labelfix {labelfix.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: bool = typer.Option(
+        False, "--version", callback=_show_version, is_eager=True, help="Show the version."
+    ),
+) -> None:
+    """Repairs the labels of image-classification datasets.
+
+    Start with: labelfix demo
+    """
+
+
+app.command()(clean)
+app.command()(demo)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,146 @@
+"""``labelfix clean``. Defaults come from `labelfix.config`; a test holds the two together."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from labelfix.config import CleanConfig as Config
+from labelfix.config import (
+    FeatureConfig,
+    HeadConfig,
+    Kind,
+    MissingImages,
+    Precision,
+    Reduction,
+    Train,
+    VerdictConfig,
+)
+from labelfix_cli.outcome import ends_cleanly
+
+__all__ = ["clean"]
+
+INPUT, OUTPUT, FEATURES, MSLG, VERDICT = "Input", "Output", "Features", "MSLG", "Verdict"
+
+
+def _option(panel: str, text: str, *names: str) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=True)
+
+
+@ends_cleanly
+def clean(
+    source: Annotated[
+        Path, typer.Argument(help="Folder of images, or a .npy/.parquet matrix of features or probabilities.")
+    ],
+    labels: Annotated[
+        Path, typer.Argument(help="Labels: CSV, TSV, JSON lines or Parquet with image, label.")
+    ],
+    trusted: Annotated[
+        list[Path] | None,
+        _option(
+            INPUT,
+            "Labels that someone verified; may be given more than once.  [default: none]",
+            "--trusted",
+            "-t",
+        ),
+    ] = None,
+    kind: Annotated[Kind, _option(INPUT, "What SOURCE holds.")] = Config.kind,
+    classes: Annotated[
+        str | None,
+        _option(
+            INPUT, "Class names in order: a comma list, or a file.  [default: the labels that occur, sorted]"
+        ),
+    ] = Config.classes,  # type: ignore[assignment]
+    missing: Annotated[
+        MissingImages, _option(INPUT, "What happens to rows whose image does not exist.")
+    ] = Config.missing,
+    out: Annotated[Path, _option(OUTPUT, "Folder for the results.", "--out", "-o")] = Path("labelfix-out"),
+    force: Annotated[bool, _option(OUTPUT, "Replace the run that --out holds.", "--force", "-f")] = False,
+    soft_label_top_k: Annotated[
+        int | None, _option(OUTPUT, "Write only the k most probable classes of a soft label.  [default: all]")
+    ] = Config.soft_label_top_k,
+    as_json: Annotated[bool, _option(OUTPUT, "Print the summary as JSON.", "--json")] = False,
+    quiet: Annotated[
+        bool, _option(OUTPUT, "Print nothing but errors (and --json).", "--quiet", "-q")
+    ] = False,
+    backbone: Annotated[
+        str, _option(FEATURES, "A timm model, hf-hub:OWNER/NAME, or 'embedded' (no network needed).")
+    ] = FeatureConfig.backbone,
+    checkpoint: Annotated[
+        str | None, _option(FEATURES, "Local weights for --backbone.  [default: its pretrained ones]")
+    ] = FeatureConfig.checkpoint,
+    image_size: Annotated[
+        int | None, _option(FEATURES, "Side of the input in pixels.  [default: the backbone's own]")
+    ] = FeatureConfig.image_size,
+    precision: Annotated[
+        Precision, _option(FEATURES, "Of the forward pass; auto: bfloat16 where the processor has it.")
+    ] = FeatureConfig.precision,
+    inference_batch: Annotated[
+        int, _option(FEATURES, "Images per forward pass.")
+    ] = FeatureConfig.inference_batch,
+    workers: Annotated[
+        int | None, _option(FEATURES, "Processes that decode images.  [default: one per core, at most 8]")
+    ] = FeatureConfig.workers,
+    cache_dir: Annotated[
+        str | None, _option(FEATURES, "Where features are kept between runs.  [default: the user's cache]")
+    ] = FeatureConfig.cache_dir,
+    train: Annotated[Train, _option(MSLG, "What trains: a linear head over frozen features.")] = Config.train,
+    folds: Annotated[int, _option(MSLG, "Folds of the cross-fitting.")] = HeadConfig.folds,
+    epochs: Annotated[int, _option(MSLG, "Epochs in all.")] = HeadConfig.epochs,
+    warmup_epochs: Annotated[
+        int, _option(MSLG, "Of these, epochs of plain cross-entropy.")
+    ] = HeadConfig.warmup_epochs,
+    batch_size: Annotated[int, _option(MSLG, "Rows per step.")] = HeadConfig.batch_size,
+    trusted_batch_size: Annotated[
+        int, _option(MSLG, "Trusted rows per step.")
+    ] = HeadConfig.trusted_batch_size,
+    learning_rate: Annotated[
+        float, _option(MSLG, "First learning rate of the half cosine.")
+    ] = HeadConfig.learning_rate,
+    momentum: Annotated[float, _option(MSLG, "Of stochastic gradient descent.")] = HeadConfig.momentum,
+    weight_decay: Annotated[
+        float, _option(MSLG, "Of stochastic gradient descent.")
+    ] = HeadConfig.weight_decay,
+    alpha: Annotated[float, _option(MSLG, "Step of the look-ahead.")] = HeadConfig.alpha,
+    beta: Annotated[float, _option(MSLG, "Step of the label logits.")] = HeadConfig.beta,
+    gamma: Annotated[float, _option(MSLG, "Weight of the entropy.")] = HeadConfig.gamma,
+    init_scale: Annotated[
+        float, _option(MSLG, "Height of the initial label logits.")
+    ] = HeadConfig.init_scale,
+    reduction: Annotated[
+        Reduction, _option(MSLG, "Average over the batch (paper), or over batch and classes.")
+    ] = HeadConfig.reduction,
+    device: Annotated[
+        str, _option(MSLG, "Where torch computes: auto, cpu, cuda, cuda:1, mps.")
+    ] = Config.device,
+    seed: Annotated[int, _option(MSLG, "Of every random choice.")] = Config.seed,
+    prior_rows: Annotated[
+        float, _option(VERDICT, "Strength of the transition matrix's prior, in trusted rows.")
+    ] = VerdictConfig.prior_rows,
+    interval: Annotated[float, _option(VERDICT, "Coverage of every interval.")] = VerdictConfig.interval,
+) -> None:
+    """Find and repair the wrong labels of an image data set.
+
+    Writes soft_labels.parquet (one row per image: soft label, verdict, confidence), suspects.parquet (worst
+    first), noise_matrix.parquet, quarantine.parquet and run.json to --out. Without --trusted nothing is
+    calibrated and nothing is promised.
+    """
+    options = {
+        name: value
+        for name, value in locals().items()
+        if name not in ("source", "labels", "trusted", "out", "force", "as_json", "quiet")
+    }
+    from labelfix import clean as run
+    from labelfix.dataset import read_class_list
+    from labelfix.progress import SilentProgress, TerminalProgress
+    from labelfix_cli.screen import show_summary
+
+    if classes is not None:
+        options["classes"] = read_class_list(classes)
+    progress = SilentProgress() if quiet else TerminalProgress()
+    result = run(source, labels, trusted or None, out, force=force, progress=progress, **options)
+    if as_json:
+        typer.echo(json.dumps(result.summary, indent=2, ensure_ascii=False))
+    elif not quiet:
+        show_summary(result.summary)

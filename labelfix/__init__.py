@@ -1,0 +1,61 @@
+"""labelfix repairs the labels of image-classification datasets.
+
+The one call that most people need::
+
+    import labelfix
+
+    result = labelfix.clean("images/", "labels.csv", "trusted.csv", out="labelfix-out")
+    result.suspects          # Arrow table of suspected mislabels, worst first
+
+`labelfix.verdict` does the same for people who already have predicted probabilities, with numpy alone.
+Names are loaded on first use (PEP 562): importing labelfix costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME_OF = {
+    "BackboneError": "labelfix.errors",
+    "CleanConfig": "labelfix.config",
+    "CleanResult": "labelfix.pipeline",
+    "InputError": "labelfix.errors",
+    "LabelTable": "labelfix.dataset",
+    "LabelfixError": "labelfix.errors",
+    "OutputError": "labelfix.errors",
+    "SettingError": "labelfix.errors",
+    "TrainingError": "labelfix.errors",
+    "Verdict": "labelfix.posterior",
+    "clean": "labelfix.pipeline",
+    "read_label_table": "labelfix.dataset",
+    "verdict": "labelfix.posterior",
+}
+
+__all__ = sorted([*_HOME_OF, "__version__"])
+
+if TYPE_CHECKING:
+    from labelfix.config import CleanConfig
+    from labelfix.dataset import LabelTable, read_label_table
+    from labelfix.errors import (
+        BackboneError,
+        InputError,
+        LabelfixError,
+        OutputError,
+        SettingError,
+        TrainingError,
+    )
+    from labelfix.pipeline import CleanResult, clean
+    from labelfix.posterior import Verdict, verdict
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'labelfix' has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,301 @@
+"""Settings: frozen, keyword-only dataclasses, checked on construction.
+
+They are the one source of defaults: the command line reads them from here, `labelfix.clean` builds a
+`CleanConfig` from its keyword arguments, and ``run.json`` records them. Standard library only, so that
+``labelfix --help`` stays fast.
+"""
+
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from typing import Any, Self
+
+from labelfix.errors import SettingError
+
+__all__ = [
+    "CleanConfig",
+    "FeatureConfig",
+    "HeadConfig",
+    "Kind",
+    "MissingImages",
+    "Precision",
+    "Reduction",
+    "Train",
+    "VerdictConfig",
+]
+
+EMBEDDED_BACKBONE = "embedded"
+
+
+class Kind(StrEnum):
+    """What SOURCE holds."""
+
+    AUTO = "auto"
+    IMAGES = "images"
+    FEATURES = "features"
+    PROBS = "probs"
+
+
+class MissingImages(StrEnum):
+    """What happens to a row whose image file does not exist."""
+
+    STOP = "stop"
+    QUARANTINE = "quarantine"
+
+
+class Precision(StrEnum):
+    """Number format of the backbone's forward pass."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+class Train(StrEnum):
+    """What MSLG trains."""
+
+    HEAD = "head"
+
+
+class Reduction(StrEnum):
+    """How losses are averaged, named as `torch.nn.KLDivLoss` names them."""
+
+    BATCHMEAN = "batchmean"
+    MEAN = "mean"
+
+
+def _check(owner: object, name: str, valid: Callable[[Any], bool], expected: str) -> None:
+    value = getattr(owner, name)
+    option = "--" + name.replace("_", "-")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SettingError(f"{option}: {value} is not a finite number; expected {expected}.")
+    if value is not None and not valid(value):
+        raise SettingError(f"{option}: got {value!r}; expected {expected}.")
+
+
+def _is_count(value: object, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _check_count(owner: object, name: str, least: int = 1) -> None:
+    _check(owner, name, lambda v: _is_count(v, least), f"a whole number of at least {least}")
+
+
+def _check_above(owner: object, name: str, least: float = 0.0) -> None:
+    _check(owner, name, lambda v: v > least, f"a number above {least:g}")
+
+
+def _check_at_least(owner: object, name: str, least: float = 0.0) -> None:
+    _check(owner, name, lambda v: v >= least, f"a number of at least {least:g}")
+
+
+def _as_enum(owner: object, name: str, kind: type[StrEnum]) -> None:
+    value = getattr(owner, name)
+    try:
+        object.__setattr__(owner, name, kind(value))
+    except ValueError:
+        option = "--" + name.replace("_", "-")
+        raise SettingError(f"{option}: got {value!r}; expected one of {', '.join(kind)}.") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureConfig:
+    """From images to features.
+
+    Attributes
+    ----------
+    backbone
+        A timm model name, ``hf-hub:owner/name``, or ``embedded`` for EfficientNet-Lite0 with its ImageNet
+        weights, which needs no network.
+    checkpoint
+        Local weights for `backbone` (``.safetensors``, ``.pth``, ``.pt``) instead of its pretrained ones.
+    image_size
+        Side of the square input in pixels; None takes the backbone's own.
+    precision
+        Of the forward pass; ``auto`` takes bfloat16 where the processor computes in it.
+    inference_batch
+        Images per forward pass.
+    workers
+        Processes that decode images; None takes one per core, at most eight, 0 decodes in this process.
+    cache_dir
+        Where features are kept between runs; None takes the user's cache folder.
+    """
+
+    backbone: str = EMBEDDED_BACKBONE
+    checkpoint: str | None = None
+    image_size: int | None = None
+    precision: Precision = Precision.AUTO
+    inference_batch: int = 64
+    workers: int | None = None
+    cache_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        _as_enum(self, "precision", Precision)
+        if not self.backbone:
+            raise SettingError("--backbone: got an empty name; expected a timm model name, or 'embedded'.")
+        _check_count(self, "image_size", 8)
+        _check_count(self, "inference_batch")
+        _check_count(self, "workers", 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """MSLG on a linear head over frozen features, cross-fitted over folds.
+
+    The features of an image are standardised and scaled to one length before they reach the head, so that
+    the step sizes below hold for any backbone.
+
+    Attributes
+    ----------
+    folds
+        Every row's probabilities come from a head that saw neither its label nor its trusted label.
+    epochs, warmup_epochs
+        Epochs in all, and how many of them are plain cross-entropy on the given labels.
+    batch_size, trusted_batch_size
+        Rows and trusted rows per step.
+    learning_rate, momentum, weight_decay
+        Of stochastic gradient descent; the learning rate falls to 0 along half a cosine.
+    alpha, beta, gamma, init_scale
+        Step of the look-ahead, step of the labels, weight of the entropy, and height of the initial label
+        logits (arXiv 2007.05836, section III).
+    reduction
+        Average over the batch (``batchmean``, the paper) or over batch and classes (``mean``).
+    """
+
+    folds: int = 5
+    epochs: int = 20
+    warmup_epochs: int = 6
+    batch_size: int = 128
+    trusted_batch_size: int = 256
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    alpha: float = 0.5
+    beta: float = 4000.0
+    gamma: float = 1.0
+    init_scale: float = 10.0
+    reduction: Reduction = Reduction.BATCHMEAN
+
+    def __post_init__(self) -> None:
+        _as_enum(self, "reduction", Reduction)
+        _check_count(self, "folds", 2)
+        _check_count(self, "epochs")
+        _check_count(self, "warmup_epochs", 0)
+        _check_count(self, "batch_size")
+        _check_count(self, "trusted_batch_size")
+        for name in ("learning_rate", "alpha", "init_scale"):
+            _check_above(self, name)
+        for name in ("momentum", "weight_decay", "beta", "gamma"):
+            _check_at_least(self, name)
+        _check(self, "momentum", lambda v: v < 1, "a number of at least 0 and below 1")
+        if self.warmup_epochs > self.epochs:
+            raise SettingError(
+                f"--warmup-epochs: got {self.warmup_epochs}; expected at most --epochs ({self.epochs})."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerdictConfig:
+    """From evidence to verdicts.
+
+    Attributes
+    ----------
+    prior_rows
+        Strength of the Dirichlet prior on each row of the transition matrix, in trusted rows.
+    interval
+        Coverage of every interval that is shown.
+    """
+
+    prior_rows: float = 5.0
+    interval: float = 0.95
+
+    def __post_init__(self) -> None:
+        _check_above(self, "prior_rows")
+        _check(self, "interval", lambda v: 0 < v < 1, "a number between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanConfig:
+    """Everything that `labelfix.clean` can be told, apart from where its input and output are.
+
+    Attributes
+    ----------
+    kind
+        What SOURCE holds; ``auto`` infers it.
+    classes
+        The class names in order; None takes the labels that occur, sorted.
+    missing
+        What happens to rows whose image file does not exist.
+    train
+        What MSLG trains: ``head``, a linear head over frozen features.
+    soft_label_top_k
+        Write only the k most probable classes of each soft label, and the remainder.
+    device
+        Where torch computes: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+    seed
+        Of every random choice.
+    features, head, verdict
+        The settings of the stages.
+    """
+
+    kind: Kind = Kind.AUTO
+    classes: tuple[str, ...] | None = None
+    missing: MissingImages = MissingImages.STOP
+    train: Train = Train.HEAD
+    soft_label_top_k: int | None = None
+    device: str = "auto"
+    seed: int = 0
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    verdict: VerdictConfig = field(default_factory=VerdictConfig)
+
+    def __post_init__(self) -> None:
+        _as_enum(self, "kind", Kind)
+        _as_enum(self, "missing", MissingImages)
+        _as_enum(self, "train", Train)
+        _check_count(self, "soft_label_top_k")
+        _check_count(self, "seed", 0)
+        if self.classes is not None:
+            object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> Self:
+        """Build a configuration from flat keyword options, handing each to the stage that owns it.
+
+        Raises
+        ------
+        SettingError
+            For an unknown option, or a value out of range.
+        """
+        stages: dict[str, dict[str, Any]] = {name: {} for name in _STAGES}
+        own: dict[str, Any] = {}
+        owners = option_owners()
+        for name, value in options.items():
+            if name not in owners:
+                close = difflib.get_close_matches(name, owners, n=1)
+                hint = f" Did you mean {close[0]!r}?" if close else ""
+                raise SettingError(f"option {name!r} is unknown; expected one of {', '.join(owners)}.{hint}")
+            owner = owners[name]
+            (stages[owner] if owner else own)[name] = value
+        built = {name: kind(**stages[name]) for name, kind in _STAGES.items()}
+        return cls(**own, **built)
+
+    def options(self) -> dict[str, Any]:
+        """Return the flat options that rebuild this configuration, as plain values for JSON."""
+        flat: dict[str, Any] = {}
+        for name, value in asdict(self).items():
+            flat.update(value if name in _STAGES else {name: value})
+        return {name: str(v) if isinstance(v, StrEnum) else v for name, v in flat.items()}
+
+
+_STAGES: dict[str, type] = {"features": FeatureConfig, "head": HeadConfig, "verdict": VerdictConfig}
+
+
+def option_owners() -> dict[str, str | None]:
+    """Return every flat option with the stage that owns it (None: `CleanConfig` itself)."""
+    owners: dict[str, str | None] = {f.name: None for f in fields(CleanConfig) if f.name not in _STAGES}
+    for stage, kind in _STAGES.items():
+        owners.update({f.name: stage for f in fields(kind)})
+    return owners

@@ -1,0 +1,250 @@
+"""MSLG on a linear head over frozen features, cross-fitted: all folds train together as one batched product.
+
+Fold f trains on the rows outside fold f with their given labels, and its meta-loss sees the trusted labels
+of rows outside fold f. So the probabilities that head f gives to the rows of fold f are out-of-fold twice
+over: neither the row's given label nor its trusted label had a part in them.
+
+Shape suffixes: N rows with a given label, E extra trusted rows, B rows of the batch, M trusted rows of a
+step, K classes, D features, F folds.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from labelfix.config import HeadConfig
+from labelfix.errors import TrainingError
+from labelfix.folds import assign_folds
+from labelfix.mslg import head_label_gradient, head_training_gradient
+from labelfix.progress import Progress
+
+__all__ = ["CrossFitted", "HeadData", "cross_fit_head"]
+
+ROWS_PER_CHUNK = 8192
+# Length of every feature vector. The bias is a further feature of constant 1: at this length it has 1/17 of a
+# row's squared length, so that neither the look-ahead nor the meta-gradient is mostly about class frequencies.
+FEATURE_LENGTH = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadData:
+    """What the heads learn from.
+
+    Attributes
+    ----------
+    features
+        (N + E, D) float16 or float32: the rows with a given label, then the extra trusted rows.
+    given
+        (N,) given labels.
+    trusted
+        (N + E,) trusted labels, -1 where there is none.
+    hashes
+        (N + E,) from `labelfix.folds.hash_keys`; they decide folds and order.
+    num_classes
+        K.
+    """
+
+    features: np.ndarray
+    given: np.ndarray
+    trusted: np.ndarray
+    hashes: np.ndarray
+    num_classes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossFitted:
+    """What the heads say about every row.
+
+    Attributes
+    ----------
+    probs
+        (N, K) float32: class probabilities from the head that saw nothing of the row.
+    label_logits
+        (N, K) float32: MSLG's label logits, averaged over the folds in which the row trained.
+    fold
+        (N,) int32: the fold of each row.
+    """
+
+    probs: np.ndarray
+    label_logits: np.ndarray
+    fold: np.ndarray
+
+
+def cross_fit_head(
+    data: HeadData, config: HeadConfig, *, seed: int, device: torch.device, progress: Progress
+) -> CrossFitted:
+    """Train one head per fold with MSLG and return their out-of-fold probabilities.
+
+    Raises
+    ------
+    TrainingError
+        When the label logits or the weights stop being finite.
+    """
+    num_given = len(data.given)
+    # Rows go into the order of their hashes: from here on their order in the table plays no part.
+    order_N = np.argsort(data.hashes[:num_given], kind="stable")
+    order = np.concatenate([order_N, num_given + np.argsort(data.hashes[num_given:], kind="stable")])
+    strata_N = np.where(data.trusted >= 0, data.trusted, data.num_classes)[order_N]
+    fold_N = assign_folds(data.hashes[order_N], strata_N, config.folds)
+    heads = _Heads(
+        HeadData(
+            features=data.features[order],
+            given=data.given[order_N],
+            trusted=data.trusted[order],
+            hashes=data.hashes[order],
+            num_classes=data.num_classes,
+        ),
+        fold_N,
+        config,
+        device,
+    )
+    heads.train(seed, progress)
+    probs_NK = np.empty((num_given, data.num_classes), np.float32)
+    label_logits_NK = np.empty_like(probs_NK)
+    fold = np.empty_like(fold_N)
+    probs_NK[order_N] = heads.out_of_fold_probs()
+    label_logits_NK[order_N] = heads.mean_label_logits()
+    fold[order_N] = fold_N
+    return CrossFitted(probs=probs_NK, label_logits=label_logits_NK, fold=fold)
+
+
+class _Heads:
+    """F linear heads in training: weight (F, D, K), bias (F, K), their momenta and label logits (F, N, K)."""
+
+    def __init__(self, data: HeadData, fold_N: np.ndarray, config: HeadConfig, device: torch.device):
+        self.config = config
+        self.device = device
+        self.num_classes = data.num_classes
+        self.features = torch.from_numpy(np.ascontiguousarray(data.features))
+        self.mean_D, self.scale_D = (t.to(device) for t in _standardisation(self.features))
+        self.given_N = torch.from_numpy(data.given.astype(np.int64)).to(device)
+        folds_F1 = torch.arange(config.folds, device=device).unsqueeze(1)
+        self.in_fold_FN = (torch.from_numpy(fold_N).to(device) != folds_F1).float()  # 1 where the row trains
+        rows = np.flatnonzero(data.trusted >= 0)
+        self.trusted_rows_M = torch.from_numpy(rows)
+        self.trusted_M = torch.from_numpy(data.trusted[rows].astype(np.int64)).to(device)
+        fold_M = np.append(fold_N, -1)[np.minimum(rows, len(fold_N))]  # extra trusted rows have no fold
+        self.trusted_in_FM = (torch.from_numpy(fold_M).to(device) != folds_F1).float()
+        shape = (config.folds, self.features.shape[1], data.num_classes)
+        self.weight_FDK = torch.zeros(shape, device=device)
+        self.bias_FK = torch.zeros(shape[0], shape[2], device=device)
+        self.momentum_FDK, self.momentum_FK = (
+            torch.zeros_like(self.weight_FDK),
+            torch.zeros_like(self.bias_FK),
+        )
+        one_hot_NK = F.one_hot(self.given_N, data.num_classes).float()
+        self.label_logits_FNK = (config.init_scale * one_hot_NK).repeat(config.folds, 1, 1)
+
+    def inputs(self, rows: Tensor) -> Tensor:
+        """Standardised features of `rows`, (B, D), scaled to one length."""
+        values = self.features[rows].to(self.device, torch.float32)
+        return FEATURE_LENGTH * F.normalize((values - self.mean_D) * self.scale_D, dim=1)
+
+    # ------------------------------------------------------------------------------------------- training
+
+    def train(self, seed: int, progress: Progress) -> None:
+        """Warm-up on the given labels, then MSLG; without trusted rows, the warm-up alone."""
+        config = self.config
+        epochs = config.epochs if len(self.trusted_M) else config.warmup_epochs
+        generator = torch.Generator().manual_seed(seed)
+        steps = epochs * math.ceil(len(self.given_N) / config.batch_size)
+        step = 0
+        with progress.stage("Training heads", epochs, "epochs") as advance:
+            for epoch in range(epochs):
+                for batch in torch.randperm(len(self.given_N), generator=generator).split(config.batch_size):
+                    learning_rate = config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
+                    features_FBD = self.inputs(batch).expand(config.folds, -1, -1)
+                    if epoch >= config.warmup_epochs:
+                        self.move_labels(batch, features_FBD, generator)
+                    warm_up = epoch < config.warmup_epochs
+                    self.move_heads(batch, features_FBD, learning_rate, warm_up=warm_up)
+                    step += 1
+                self.check_finite(epoch)
+                advance(1)
+
+    def move_labels(self, batch: Tensor, features_FBD: Tensor, generator: torch.Generator) -> None:
+        """One step of the label logits of the batch, in every fold that trains on them."""
+        config = self.config
+        count = min(config.trusted_batch_size, len(self.trusted_M))
+        chosen = torch.randperm(len(self.trusted_M), generator=generator)[:count]
+        gradient_FBK = head_label_gradient(
+            self.weight_FDK,
+            self.bias_FK,
+            features_FBD,
+            self.label_logits_FNK[:, batch],
+            self.inputs(self.trusted_rows_M[chosen]).expand(config.folds, -1, -1),
+            self.trusted_M[chosen].expand(config.folds, -1),
+            alpha=config.alpha,
+            reduction=config.reduction,
+            trusted_weights=self.trusted_in_FM[:, chosen],
+            row_weights=self.in_fold_FN[:, batch],
+        )
+        self.label_logits_FNK[:, batch] -= config.beta * gradient_FBK
+
+    def move_heads(self, batch: Tensor, features_FBD: Tensor, learning_rate: float, *, warm_up: bool) -> None:
+        """One step of every head on the batch: cross-entropy to the given labels, or MSLG's loss."""
+        config = self.config
+        logits_FBK = torch.baddbmm(self.bias_FK.unsqueeze(1), features_FBD, self.weight_FDK)
+        weights_FB = self.in_fold_FN[:, batch]
+        if warm_up:
+            error_FBK = logits_FBK.softmax(-1) - F.one_hot(self.given_N[batch], self.num_classes)
+            slope_FBK = error_FBK * (weights_FB / weights_FB.sum(1, keepdim=True).clamp(min=1)).unsqueeze(-1)
+        else:
+            slope_FBK = head_training_gradient(
+                logits_FBK,
+                self.label_logits_FNK[:, batch],
+                gamma=config.gamma,
+                reduction=config.reduction,
+                row_weights=weights_FB,
+            )
+        slope_FDK = features_FBD.mT @ slope_FBK + config.weight_decay * self.weight_FDK
+        self.momentum_FDK.mul_(config.momentum).add_(slope_FDK)
+        self.momentum_FK.mul_(config.momentum).add_(slope_FBK.sum(1))
+        self.weight_FDK -= learning_rate * self.momentum_FDK
+        self.bias_FK -= learning_rate * self.momentum_FK
+
+    def check_finite(self, epoch: int) -> None:
+        """Stop where a number ran away."""
+        if not (torch.isfinite(self.weight_FDK).all() and torch.isfinite(self.label_logits_FNK).all()):
+            raise TrainingError(
+                f"training the heads, epoch {epoch + 1}: weights or label logits are not finite numbers. "
+                "Lower --beta, --alpha or --learning-rate."
+            )
+
+    # -------------------------------------------------------------------------------------------- results
+
+    def out_of_fold_probs(self) -> np.ndarray:
+        """Probabilities (N, K) of every row under the head whose fold it is in."""
+        chunks = []
+        for rows in torch.arange(len(self.given_N)).split(ROWS_PER_CHUNK):
+            fold_B = self.in_fold_FN[:, rows].argmin(0)  # the one fold in which the row does not train
+            features_BD = self.inputs(rows)
+            logits_BK = features_BD.new_empty(len(rows), self.num_classes)
+            for fold in range(self.config.folds):
+                here = fold_B == fold
+                logits_BK[here] = torch.addmm(self.bias_FK[fold], features_BD[here], self.weight_FDK[fold])
+            chunks.append(logits_BK.softmax(-1).cpu())
+        return torch.cat(chunks).numpy()
+
+    def mean_label_logits(self) -> np.ndarray:
+        """Label logits (N, K), averaged over the folds in which the row trained."""
+        total_NK = torch.einsum("fnk,fn->nk", self.label_logits_FNK, self.in_fold_FN)
+        return (total_NK / self.in_fold_FN.sum(0).unsqueeze(1)).cpu().numpy()
+
+
+def _standardisation(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and reciprocal standard deviation of every feature, (D,) float32, in one pass over chunks."""
+    total_D = torch.zeros(features.shape[1], dtype=torch.float64)
+    squares_D = torch.zeros_like(total_D)
+    for chunk in features.split(ROWS_PER_CHUNK):
+        values = chunk.double()
+        total_D += values.sum(0)
+        squares_D += values.square().sum(0)
+    mean_D = total_D / len(features)
+    variance_D = (squares_D / len(features) - mean_D.square()).clamp(min=0)
+    scale_D = torch.where(variance_D > 1e-12, variance_D, 1.0).rsqrt()  # a constant feature says nothing
+    return mean_D.float(), scale_D.float()
