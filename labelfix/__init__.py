@@ -16,6 +16,23 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "BackboneError",
+    "CleanConfig",
+    "CleanResult",
+    "InputError",
+    "LabelTable",
+    "LabelfixError",
+    "OutputError",
+    "SettingError",
+    "TrainingError",
+    "Verdict",
+    "__version__",
+    "clean",
+    "read_label_table",
+    "verdict",
+]
+
 _HOME_OF = {
     "BackboneError": "labelfix.errors",
     "CleanConfig": "labelfix.config",
@@ -31,8 +48,6 @@ _HOME_OF = {
     "read_label_table": "labelfix.dataset",
     "verdict": "labelfix.posterior",
 }
-
-__all__ = sorted([*_HOME_OF, "__version__"])
 
 if TYPE_CHECKING:
     from labelfix.config import CleanConfig

@@ -8,11 +8,12 @@ thing.
 import difflib
 import hashlib
 import importlib.util
+import logging
 import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -91,7 +92,7 @@ def load_backbone(name: str, *, checkpoint: str | None = None, image_size: int |
             _load(module, _read_checkpoint(Path(checkpoint), module), checkpoint)
         else:
             module = _create(name, image_size, pretrained=True)
-    module.reset_classifier(0)
+    module.reset_classifier(0)  # type: ignore[operator]
     module.eval()
     data: dict[str, Any] = timm.data.resolve_data_config(
         {"input_size": (3, image_size, image_size)} if image_size else {}, model=module
@@ -101,7 +102,7 @@ def load_backbone(name: str, *, checkpoint: str | None = None, image_size: int |
         dim = _features_of_blank(module, name, side)
     return Backbone(
         name=name,
-        architecture=str(module.default_cfg.get("architecture", "")),
+        architecture=str(_description(module).get("architecture", "")),
         module=module,
         dim=dim,
         side=side,
@@ -136,6 +137,9 @@ def _create(name: str, image_size: int | None, *, pretrained: bool) -> nn.Module
             f"backbone {name!r}: timm {timm.__version__} has no model of that name; expected a timm model, "
             f"'hf-hub:owner/name' or 'embedded'.{hint}"
         )
+    hub_log = logging.getLogger("huggingface_hub")
+    level = hub_log.level
+    hub_log.setLevel(logging.ERROR)  # one line per retry otherwise; the error below says it once
     try:
         return _create_sized(name, image_size, pretrained)
     except Exception as error:  # timm and the hub client raise dozens of kinds here
@@ -146,6 +150,8 @@ def _create(name: str, image_size: int | None, *, pretrained: bool) -> nn.Module
             "connection to the model hub, or a copy in its local cache. Pass --checkpoint FILE with local "
             "weights, or leave --backbone out to use the embedded network."
         ) from error
+    finally:
+        hub_log.setLevel(level)
 
 
 def _create_sized(name: str, image_size: int | None, pretrained: bool) -> nn.Module:
@@ -182,8 +188,13 @@ def _read_checkpoint(path: Path, module: nn.Module) -> dict[str, torch.Tensor]:
     return {key.removeprefix("model."): value for key, value in state.items() if not key.startswith(head)}
 
 
+def _description(module: nn.Module) -> dict[str, Any]:
+    """Return what timm says of a model: architecture, name of the classifier, input size."""
+    return cast(dict[str, Any], module.default_cfg)
+
+
 def _classifier_names(module: nn.Module) -> tuple[str, ...]:
-    names = module.default_cfg.get("classifier") or ()
+    names = _description(module).get("classifier") or ()
     return (names,) if isinstance(names, str) else tuple(names)
 
 
@@ -198,7 +209,7 @@ def _load(module: nn.Module, state: dict[str, torch.Tensor], where: str) -> None
         parts = {"missing": missing, "unexpected": unexpected, "of another shape": unlike}
         said = "; ".join(f"{len(keys)} {what} ({keys[0]}, …)" for what, keys in parts.items() if keys)
         raise BackboneError(
-            f"{where}: does not fit the network {module.default_cfg.get('architecture', '')!r}: {said}. "
+            f"{where}: does not fit the network {_description(module).get('architecture', '')!r}: {said}. "
             "Name the architecture that these weights belong to with --backbone."
         )
     module.load_state_dict({k: v for k, v in state.items() if own[k].shape == v.shape}, strict=False)

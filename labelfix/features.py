@@ -211,10 +211,10 @@ class _Collate:
     """Puts a batch together in the worker; a picklable callable, for start methods other than fork."""
 
     def __call__(self, items: list[tuple[int, tuple[bytes | None, Any]]]) -> _Batch:
-        pixels = [(digest, value) for _, (digest, value) in items if isinstance(value, torch.Tensor)]
+        pixels = [(digest, v) for _, (digest, v) in items if digest and isinstance(v, torch.Tensor)]
         return _Batch(
             size=len(items),
-            digests=[(place, digest) for place, (digest, _) in items if digest is not None],
+            digests=[(place, digest) for place, (digest, _) in items if digest],
             unreadable=[(p, v.reason) for p, (_, v) in items if isinstance(v, Unreadable)],
             pixel_digests=[digest for digest, _ in pixels],
             pixels=torch.stack([value for _, value in pixels]) if pixels else None,

@@ -1,0 +1,157 @@
+"""The command line as a person or a script meets it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import TinySet
+from typer.testing import CliRunner
+
+import labelfix.pipeline
+from labelfix_cli import app
+
+FAST = ["--image-size", "32", "--folds", "3", "--workers", "0"]
+
+
+def command(tiny: TinySet, *more: str) -> list[str]:
+    return [
+        "clean", str(tiny.images), str(tiny.labels), "--trusted", str(tiny.trusted),
+        "--out", str(tiny.folder / "out"), "--cache-dir", str(tiny.folder / "cache"), *FAST, *more,
+    ]  # fmt: skip
+
+
+def test_clean_prints_a_summary(tiny: TinySet) -> None:
+    result = CliRunner().invoke(app, command(tiny))
+    assert result.exit_code == 0, result.output
+    for text in ("60", "c0, c1, c2", "noise rate", "suspects", "out/", "Next:"):
+        assert text in result.stdout
+    assert (tiny.folder / "out" / "run.json").exists()
+
+
+def test_json_is_the_only_thing_on_stdout(tiny: TinySet) -> None:
+    result = CliRunner().invoke(app, command(tiny, "--json"))
+    summary = json.loads(result.stdout)
+    assert summary["images"] == 60
+    assert summary["suspects"] == pq.read_table(tiny.folder / "out" / "suspects.parquet").num_rows
+
+
+def test_quiet_is_silent(tiny: TinySet) -> None:
+    result = CliRunner().invoke(app, command(tiny, "--quiet"))
+    assert (result.exit_code, result.output) == (0, "")
+
+
+def test_no_progress_bar_without_a_terminal(tiny: TinySet) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "labelfix_cli", *command(tiny)], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    assert "\x1b" not in done.stdout
+
+
+def test_existing_run_exits_with_2(tiny: TinySet) -> None:
+    assert CliRunner().invoke(app, command(tiny, "--quiet")).exit_code == 0
+    result = CliRunner().invoke(app, command(tiny))
+    assert result.exit_code == 2
+    assert "already holds a run" in result.stderr
+    assert "--force" in result.stderr
+    assert CliRunner().invoke(app, command(tiny, "--force", "--quiet")).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--folds", "1"), "--folds: got 1"),
+        (("--backbone", "resnet81"), "Did you mean"),
+        (("--reduction", "sum"), "reduction"),
+        (("--no-such-option",), "No such option"),
+        (("--classes", "c0,c1"), "label 'c2' is not one of the 2 classes"),
+    ],
+)
+def test_bad_usage_exits_with_2(tiny: TinySet, more: tuple[str, ...], said: str) -> None:
+    result = CliRunner().invoke(app, command(tiny, *more))
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert "Traceback" not in result.output
+    assert not (tiny.folder / "out" / "run.json").exists()
+
+
+def test_our_own_fault_exits_with_70(tiny: TinySet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labelfix.pipeline, "soft_label_table", lambda *a, **k: 1 / 0)
+    result = CliRunner().invoke(app, command(tiny))
+    assert result.exit_code == 70
+    assert "LABELFIX_DEBUG=1" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_interrupt_exits_with_130_and_the_next_run_goes_on(tiny: TinySet) -> None:
+    """Ctrl-C while worker processes decode: no traceback, no half-written run, and the cache is whole."""
+    slow = (
+        "import time, labelfix.features as f\n"
+        "real = f._Forward.__call__\n"
+        "def wait(self, pixels):\n    print('batch', flush=True); time.sleep(0.3); return real(self, pixels)\n"
+        "f._Forward.__call__ = wait\n"
+        "from labelfix_cli import main; main()"
+    )
+    arguments = [*command(tiny), "--workers", "2", "--inference-batch", "4"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", slow, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # so that the signal reaches the workers too, as it does from a terminal
+    )
+    assert process.stdout is not None
+    for _ in range(3):
+        assert process.stdout.readline() == "batch\n"
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "interrupted" in errors
+    assert not list((tiny.folder / "out").glob("*"))
+    again = CliRunner().invoke(app, command(tiny, "--quiet"))
+    assert again.exit_code == 0
+    record = json.loads((tiny.folder / "out" / "run.json").read_text())
+    assert record["evidence"]["images_decoded"] < 60
+
+
+def test_killed_run_leaves_nothing_half_written(tiny: TinySet) -> None:
+    """kill -9 at several moments: --out never holds a file that is not whole, and a new run succeeds."""
+    for wait in (2.0, 3.5):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "labelfix_cli", *command(tiny, "--force")], stdout=subprocess.DEVNULL
+        )
+        time.sleep(wait)
+        process.kill()
+        process.wait()
+        for path in (tiny.folder / "out").glob("*.parquet"):
+            assert pq.read_table(path).num_rows >= 0
+    assert CliRunner().invoke(app, command(tiny, "--force", "--quiet")).exit_code == 0
+
+
+def test_version_and_help() -> None:
+    assert CliRunner().invoke(app, ["--version"]).stdout.strip() == f"labelfix {labelfix.__version__}"
+    shown = CliRunner().invoke(app, ["--help"]).stdout
+    assert "clean" in shown
+    assert "demo" in shown
+
+
+def test_unwritable_out(tiny: TinySet) -> None:
+    blocker = tiny.folder / "file"
+    blocker.write_text("")
+    result = CliRunner().invoke(app, [*command(tiny), "--out", str(blocker / "below")])
+    assert result.exit_code == 2
+    assert "Choose another --out" in result.stderr
+
+
+def test_classes_from_a_file(tiny: TinySet) -> None:
+    names = Path(tiny.folder / "classes.txt")
+    names.write_text("c2\nc1\nc0\n")
+    result = CliRunner().invoke(app, command(tiny, "--classes", str(names), "--json"))
+    assert json.loads(result.stdout)["classes"] == ["c2", "c1", "c0"]
