@@ -5,6 +5,7 @@ The embedded default is timm's ``tf_efficientnet_lite0`` with the ImageNet weigh
 thing.
 """
 
+import copy
 import difflib
 import hashlib
 import importlib.util
@@ -22,7 +23,7 @@ from torch import nn
 from labelfix.config import EMBEDDED_BACKBONE
 from labelfix.errors import BackboneError
 
-__all__ = ["Backbone", "load_backbone"]
+__all__ = ["Backbone", "load_backbone", "trainable_network"]
 
 EMBEDDED_ARCHITECTURE = "tf_efficientnet_lite0"
 EMBEDDED_FILE = "models/efficientnet-lite0-57934424.pth"
@@ -111,6 +112,29 @@ def load_backbone(name: str, *, checkpoint: str | None = None, image_size: int |
         interpolation=data["interpolation"],
         weights_digest=_digest(module),
     )
+
+
+def trainable_network(backbone: Backbone, num_classes: int) -> nn.Module:
+    """Return a copy of the network with a new classifier of `num_classes`, drawn from torch's random state.
+
+    It maps (B, 3, side, side) float32 to logits (B, num_classes), and all of its weights train.
+
+    Raises
+    ------
+    BackboneError
+        When the network cannot be given a classifier.
+    """
+    module = copy.deepcopy(backbone.module)
+    module.reset_classifier(num_classes)  # type: ignore[operator]
+    module.requires_grad_(True)
+    with torch.inference_mode():
+        logits = module(torch.zeros(1, 3, backbone.side, backbone.side))
+    if logits.shape != (1, num_classes):
+        raise BackboneError(
+            f"backbone {backbone.name!r}: with a classifier of {num_classes} classes it gives "
+            f"{tuple(logits.shape)} for one image; expected {(1, num_classes)}. Choose another --backbone."
+        )
+    return module
 
 
 def _features_of_blank(module: nn.Module, name: str, side: int) -> int:

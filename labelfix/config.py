@@ -10,19 +10,25 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from labelfix.errors import SettingError
 
 __all__ = [
+    "Augment",
     "CleanConfig",
     "FeatureConfig",
+    "FullConfig",
     "HeadConfig",
     "Kind",
+    "LearningRateSchedule",
     "MissingImages",
+    "NetworkConfig",
     "Precision",
     "Reduction",
+    "Schedule",
     "Train",
+    "TrustedRole",
     "VerdictConfig",
 ]
 
@@ -54,9 +60,11 @@ class Precision(StrEnum):
 
 
 class Train(StrEnum):
-    """What MSLG trains."""
+    """What MSLG trains: ``auto`` takes ``full`` where there is a GPU, images and trusted labels."""
 
+    AUTO = "auto"
     HEAD = "head"
+    FULL = "full"
 
 
 class Reduction(StrEnum):
@@ -64,6 +72,36 @@ class Reduction(StrEnum):
 
     BATCHMEAN = "batchmean"
     MEAN = "mean"
+
+
+class Schedule(StrEnum):
+    """How a step on the full network obtains the gradient of the label logits; see `labelfix.mslg`."""
+
+    EXACT = "exact"
+    FAST = "fast"
+    REFERENCE = "reference"
+
+
+class TrustedRole(StrEnum):
+    """What trusted images do in the full network's training besides being held out."""
+
+    META = "meta"
+    META_AND_TRAIN = "meta-and-train"
+
+
+class LearningRateSchedule(StrEnum):
+    """How the learning rate falls: half a cosine to 0, or to a tenth after each third of the epochs."""
+
+    COSINE = "cosine"
+    STEP = "step"
+
+
+class Augment(StrEnum):
+    """What is done to training images: shifts by up to an eighth of the side, and mirror images."""
+
+    NONE = "none"
+    CROP = "crop"
+    CROP_FLIP = "crop-flip"
 
 
 def _check(owner: object, name: str, valid: Callable[[Any], bool], expected: str) -> None:
@@ -177,10 +215,11 @@ class HeadConfig:
     gamma: float = 1.0
     init_scale: float = 10.0
     reduction: Reduction = Reduction.BATCHMEAN
+    least_folds: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         _as_enum(self, "reduction", Reduction)
-        _check_count(self, "folds", 2)
+        _check_count(self, "folds", self.least_folds)
         _check_count(self, "epochs")
         _check_count(self, "warmup_epochs", 0)
         _check_count(self, "batch_size")
@@ -197,6 +236,64 @@ class HeadConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NetworkConfig(HeadConfig):
+    """The same settings for the full network, with defaults of its own.
+
+    Attributes
+    ----------
+    folds
+        1 trains one network on all rows and holds trusted labels out for the verdict; from 2 on the networks
+        are cross-fitted.
+    """
+
+    folds: int = 1
+    epochs: int = 15
+    warmup_epochs: int = 5
+    trusted_batch_size: int = 32
+    learning_rate: float = 0.01
+    reduction: Reduction = Reduction.MEAN
+    least_folds: ClassVar[int] = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullConfig:
+    """MSLG on the full network: what the head has no use for.
+
+    Attributes
+    ----------
+    schedule
+        How a step obtains the gradient of the label logits.
+    learning_rate_schedule
+        How the learning rate falls.
+    augment
+        What is done to training images.
+    trusted_role
+        ``meta``: trusted images serve for the meta-loss alone. ``meta-and-train``: they train the classifier
+        too, on their trusted labels, which do not move.
+    held_out_share
+        Share of the trusted rows whose trusted labels training never sees, when `folds` is 1; the verdict
+        rests on them.
+    pixel_budget
+        GiB that decoded images may take, on disk or in device memory; beyond it they are decoded every epoch.
+    """
+
+    schedule: Schedule = Schedule.EXACT
+    learning_rate_schedule: LearningRateSchedule = LearningRateSchedule.COSINE
+    augment: Augment = Augment.CROP_FLIP
+    trusted_role: TrustedRole = TrustedRole.META
+    held_out_share: float = 0.3
+    pixel_budget: float = 8.0
+
+    def __post_init__(self) -> None:
+        _as_enum(self, "schedule", Schedule)
+        _as_enum(self, "learning_rate_schedule", LearningRateSchedule)
+        _as_enum(self, "augment", Augment)
+        _as_enum(self, "trusted_role", TrustedRole)
+        _check(self, "held_out_share", lambda v: 0 < v < 1, "a number between 0 and 1")
+        _check_at_least(self, "pixel_budget")
+
+
+@dataclass(frozen=True, kw_only=True)
 class VerdictConfig:
     """From evidence to verdicts.
 
@@ -205,15 +302,19 @@ class VerdictConfig:
     prior_rows
         Strength of the Dirichlet prior on each row of the transition matrix, in trusted rows.
     interval
-        Coverage of every interval that is shown.
+        Coverage of every interval that is shown, and of the promise.
+    max_fix_error
+        Promise that at most this share of the automatic fixes is wrong; None fixes nothing by itself.
     """
 
     prior_rows: float = 5.0
     interval: float = 0.95
+    max_fix_error: float | None = None
 
     def __post_init__(self) -> None:
         _check_above(self, "prior_rows")
         _check(self, "interval", lambda v: 0 < v < 1, "a number between 0 and 1")
+        _check(self, "max_fix_error", lambda v: 0 < v < 1, "a number between 0 and 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,26 +330,27 @@ class CleanConfig:
     missing
         What happens to rows whose image file does not exist.
     train
-        What MSLG trains: ``head``, a linear head over frozen features.
+        What MSLG trains: ``head``, a linear head over frozen features, or ``full``, the network itself.
     soft_label_top_k
         Write only the k most probable classes of each soft label, and the remainder.
     device
         Where torch computes: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
     seed
         Of every random choice.
-    features, head, verdict
-        The settings of the stages.
+    features, head, full, verdict
+        The settings of the stages; with ``train`` full, `head` is a `NetworkConfig`.
     """
 
     kind: Kind = Kind.AUTO
     classes: tuple[str, ...] | None = None
     missing: MissingImages = MissingImages.STOP
-    train: Train = Train.HEAD
+    train: Train = Train.AUTO
     soft_label_top_k: int | None = None
     device: str = "auto"
     seed: int = 0
     features: FeatureConfig = field(default_factory=FeatureConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
+    full: FullConfig = field(default_factory=FullConfig)
     verdict: VerdictConfig = field(default_factory=VerdictConfig)
 
     def __post_init__(self) -> None:
@@ -279,7 +381,8 @@ class CleanConfig:
                 raise SettingError(f"option {name!r} is unknown; expected one of {', '.join(owners)}.{hint}")
             owner = owners[name]
             (stages[owner] if owner else own)[name] = value
-        built = {name: kind(**stages[name]) for name, kind in _STAGES.items()}
+        kinds = _STAGES | ({"head": NetworkConfig} if own.get("train") == Train.FULL else {})
+        built = {name: kind(**stages[name]) for name, kind in kinds.items()}
         return cls(**own, **built)
 
     def options(self) -> dict[str, Any]:
@@ -290,7 +393,12 @@ class CleanConfig:
         return {name: str(v) if isinstance(v, StrEnum) else v for name, v in flat.items()}
 
 
-_STAGES: dict[str, type] = {"features": FeatureConfig, "head": HeadConfig, "verdict": VerdictConfig}
+_STAGES: dict[str, type] = {
+    "features": FeatureConfig,
+    "head": HeadConfig,
+    "full": FullConfig,
+    "verdict": VerdictConfig,
+}
 
 
 def option_owners() -> dict[str, str | None]:

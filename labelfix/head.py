@@ -21,13 +21,11 @@ from labelfix.errors import TrainingError
 from labelfix.folds import assign_folds
 from labelfix.mslg import head_label_gradient, head_training_gradient
 from labelfix.progress import Progress
+from labelfix.regression import FEATURE_LENGTH, standardisation
 
 __all__ = ["CrossFitted", "HeadData", "cross_fit_head"]
 
 ROWS_PER_CHUNK = 8192
-# Length of every feature vector. The bias is a further feature of constant 1: at this length it has 1/17 of a
-# row's squared length, so that neither the look-ahead nor the meta-gradient is mostly about class frequencies.
-FEATURE_LENGTH = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +118,7 @@ class _Heads:
         self.device = device
         self.num_classes = data.num_classes
         self.features = torch.from_numpy(np.ascontiguousarray(data.features))
-        self.mean_D, self.scale_D = (t.to(device) for t in _standardisation(self.features))
+        self.mean_D, self.scale_D = (t.to(device) for t in standardisation(self.features))
         self.given_N = torch.from_numpy(data.given.astype(np.int64)).to(device)
         folds_F1 = torch.arange(config.folds, device=device).unsqueeze(1)
         self.in_fold_FN = (torch.from_numpy(fold_N).to(device) != folds_F1).float()  # 1 where the row trains
@@ -234,17 +232,3 @@ class _Heads:
         """Label logits (N, K), averaged over the folds in which the row trained."""
         total_NK = torch.einsum("fnk,fn->nk", self.label_logits_FNK, self.in_fold_FN)
         return (total_NK / self.in_fold_FN.sum(0).unsqueeze(1)).cpu().numpy()
-
-
-def _standardisation(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and reciprocal standard deviation of every feature, (D,) float32, in one pass over chunks."""
-    total_D = torch.zeros(features.shape[1], dtype=torch.float64)
-    squares_D = torch.zeros_like(total_D)
-    for chunk in features.split(ROWS_PER_CHUNK):
-        values = chunk.double()
-        total_D += values.sum(0)
-        squares_D += values.square().sum(0)
-    mean_D = total_D / len(features)
-    variance_D = (squares_D / len(features) - mean_D.square()).clamp(min=0)
-    scale_D = torch.where(variance_D > 1e-12, variance_D, 1.0).rsqrt()  # a constant feature says nothing
-    return mean_D.float(), scale_D.float()

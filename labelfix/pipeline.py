@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,17 +23,19 @@ import pyarrow as pa
 
 import labelfix
 from labelfix.backbones import load_backbone
-from labelfix.config import CleanConfig, Kind, MissingImages
+from labelfix.config import CleanConfig, Kind, MissingImages, Train
 from labelfix.dataset import LabelTable, lexical_keys, read_label_table
-from labelfix.errors import InputError
+from labelfix.errors import InputError, SettingError
 from labelfix.features import choose_device, extract_features
 from labelfix.folds import assign_folds, hash_keys
 from labelfix.head import CrossFitted, HeadData, cross_fit_head
 from labelfix.images import ImageFolder
 from labelfix.matrices import Matrix, infer_kind, read_matrix
-from labelfix.posterior import Verdict, verdict
+from labelfix.posterior import Action, Verdict, verdict
 from labelfix.progress import Progress, SilentProgress
+from labelfix.retraining import regression_evidence
 from labelfix.rundir import (
+    HISTORY_FILE,
     RunDirectory,
     as_json,
     noise_matrix_table,
@@ -80,6 +82,7 @@ def clean(
     out: PathLike = "labelfix-out",
     *,
     force: bool = False,
+    resume: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> CleanResult:
@@ -98,6 +101,8 @@ def clean(
         The run directory to write.
     force
         Replace the run that `out` holds.
+    resume
+        Go on with the unfinished training of the full network in `out`; without one, start from the beginning.
     progress
         Receives how far the run is; None keeps quiet.
     **options
@@ -111,7 +116,7 @@ def clean(
     config = CleanConfig.from_options(options)
     progress = progress or SilentProgress()
     clock = _Clock()
-    run = RunDirectory.claim(out, force=force)
+    run = RunDirectory.claim(out, force=force, resume=resume)
     source = Path(images)
     kind = infer_kind(source, config.kind)
     with clock.time("tables"):
@@ -125,10 +130,16 @@ def clean(
         )
     for warning in table.warnings:
         progress.note(f"warning: {warning}")
-    evidence = _gather(origin, kind, table, config, clock, progress)
+    config = _with_training(config, options, kind, table)
+    if config.train is Train.FULL:
+        evidence = _gather_full(origin, table, config, clock, progress, run, resume=resume)
+    else:
+        evidence = _gather(origin, kind, table, config, clock, progress)
     table = evidence.table
     with clock.time("verdict"):
         pairs = table.pairs
+        if evidence.calibrating is not None:
+            pairs = pairs[evidence.calibrating[pairs]]
         judged = verdict(
             evidence.probs,
             table.given,
@@ -136,8 +147,10 @@ def clean(
             table.trusted[pairs],
             classes=table.classes,
             folds=evidence.fold,
+            evidence=evidence.more,
             config=config.verdict,
         )
+        judged = _with_trusted(judged, table, pairs)
     record = {
         "run_id": uuid.uuid4().hex,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -157,7 +170,9 @@ def clean(
         summary = _summary(run, table, judged, evidence, clock)
         record |= {"summary": as_json(summary), "inputs": _input_record(source, kind, labels, trusted)}
         record |= {"versions": _versions(), "evidence": evidence.record, "weights": judged.weights}
-        run.write(tables, as_json(record))
+        run.write(tables, as_json(record), kept=evidence.files)
+    if config.train is Train.FULL:
+        run.discard_checkpoints()
     return CleanResult(out=run.path, verdict=judged, summary=as_json(summary), **tables)
 
 
@@ -173,6 +188,71 @@ class _Evidence:
     fold: np.ndarray
     quarantine: dict[str, str]
     record: dict[str, Any]
+    more: dict[str, np.ndarray] = field(default_factory=dict)  # further evidence (N, K) by name
+    calibrating: np.ndarray | None = None  # (N,) bool: trusted rows that training did not see; None: all
+    files: tuple[str, ...] = ()  # what training wrote to the run directory by itself
+
+
+def _with_training(
+    config: CleanConfig, options: dict[str, Any], kind: Kind, table: LabelTable
+) -> CleanConfig:
+    """Return the configuration with ``--train auto`` decided, and the defaults that go with it."""
+    train = config.train
+    if train is Train.FULL and kind is not Kind.IMAGES:
+        raise SettingError(
+            f"--train full: SOURCE holds {kind}; expected a folder of images. Use --train head."
+        )
+    if train is Train.AUTO:
+        trusted = bool((table.trusted >= 0).any()) or len(table.extra_trusted) > 0
+        on_gpu = choose_device(config.device).type == "cuda"
+        train = Train.FULL if kind is Kind.IMAGES and trusted and on_gpu else Train.HEAD
+    return CleanConfig.from_options({**options, "train": train})
+
+
+def _gather_full(
+    origin: ImageFolder | Matrix,
+    table: LabelTable,
+    config: CleanConfig,
+    clock: "_Clock",
+    progress: Progress,
+    run: RunDirectory,
+    *,
+    resume: bool,
+) -> _Evidence:
+    from labelfix.full import gather_full  # training is of no use to the other ways
+
+    assert isinstance(origin, ImageFolder)
+    _check_size(table, config)
+    with clock.time("training"):
+        gathered = gather_full(origin, table, config, run, resume=resume, progress=progress)
+    return _Evidence(
+        table=gathered.table,
+        probs=gathered.evidence.probs,
+        fold=gathered.evidence.fold,
+        quarantine=dict.fromkeys(table.missing, "there is no such file") | gathered.unreadable,
+        record={"kind": str(Kind.IMAGES), **gathered.record},
+        calibrating=gathered.evidence.calibrating,
+        files=(HISTORY_FILE,),
+    )
+
+
+def _with_trusted(judged: Verdict, table: LabelTable, judged_pairs: np.ndarray) -> Verdict:
+    """Return the verdict with the trusted labels of those pairs that took no part in it."""
+    rows = np.setdiff1d(table.pairs, judged_pairs)
+    if not len(rows):
+        return judged
+    true, wrong = table.trusted[rows], table.trusted[rows] != table.given[rows]
+    columns = {
+        name: getattr(judged, name).copy()
+        for name in ("soft_label", "predicted_label", "confidence", "label_score", "is_label_issue", "action")
+    }
+    columns["soft_label"][rows] = np.eye(len(table.classes), dtype=np.float32)[true]
+    columns["predicted_label"][rows] = true
+    columns["confidence"][rows] = 1.0
+    columns["label_score"][rows] = ~wrong
+    columns["is_label_issue"][rows] = wrong
+    columns["action"][rows] = np.where(wrong, Action.RELABEL, Action.KEEP)
+    return replace(judged, **columns)
 
 
 def _gather(
@@ -196,9 +276,11 @@ def _gather(
     _check_size(table, config)
     keys = table.keys.to_pylist() + table.extra_keys.to_pylist()
     hashes = hash_keys(keys, config.seed)
+    more: dict[str, np.ndarray] = {}
     with clock.time("training"):
         if kind is Kind.PROBS:
             fitted = _given_probs(features[: table.num_images], table, hashes, config)
+            probs = fitted.probs
         else:
             data = HeadData(
                 features=features,
@@ -209,7 +291,12 @@ def _gather(
             )
             device = choose_device(config.device)
             fitted = cross_fit_head(data, config.head, seed=config.seed, device=device, progress=progress)
-    return _Evidence(table=table, probs=fitted.probs, fold=fitted.fold, quarantine=quarantine, record=record)
+            more = regression_evidence(data, fitted.fold, prior_rows=config.verdict.prior_rows, device=device)
+            probs = more.pop("given")
+            more["mslg"] = fitted.probs
+    return _Evidence(
+        table=table, probs=probs, more=more, fold=fitted.fold, quarantine=quarantine, record=record
+    )
 
 
 def _image_features(
@@ -304,6 +391,8 @@ def _summary(
         "quarantined": len(evidence.quarantine),
         "ties": table.ties,
         "estimates": dict(judged.estimates),
+        "per_class": judged.per_class,
+        "guarantee": judged.guarantee,
         "warnings": list(table.warnings),
         "seconds": {**clock.seconds, "total": clock.total()},
     }

@@ -1,32 +1,31 @@
 """The verdict stage: from predicted probabilities, given labels and trusted labels to a posterior per row.
 
-The evidence on the true class k of a row with given label g is combined as a conditional logit whose three
-weights are shared by all classes,
+`labelfix.evidence` holds the model, a conditional logit over kinds of evidence. Here it is cross-fitted: the
+posterior of the rows of fold f, trusted or not, comes from a fit (form, transition matrix and weights) on the
+trusted rows outside fold f. So the posteriors of trusted rows are held out, and they stand for the posteriors of
+all other rows exactly: both come from the same fits. Whatever a person is shown is measured on them.
 
-    log q_k = a * log p_k(x) + b * log T[k, g] + c * [k = g] + constant,
-
-fitted on the trusted rows by penalised maximum likelihood around a = b = 1, c = 0 (which is Bayes' rule for
-class-conditional noise). T is the class transition matrix, T[k, g] = P(given g | true k): Dirichlet-smoothed
-counts of the trusted rows. While the weights are fitted, every trusted row sees T without its own count.
-
-Numpy in, numpy out. N rows, K classes, M trusted rows.
+Numpy in, numpy out. N rows, K classes, M trusted rows, E kinds of evidence, F folds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
-from scipy.special import log_softmax, logsumexp
 
+from labelfix.calibration import Estimate, calibration_estimates, share
 from labelfix.config import VerdictConfig
 from labelfix.errors import InputError
+from labelfix.evidence import Posterior, TrustedRows, choose_form, fit_posterior
+from labelfix.folds import assign_folds
+from labelfix.guarantees import Guarantee, find_guarantee
+from labelfix.transition import LOG_FLOOR, NoiseMatrix, Transition, label_counts
 
-__all__ = ["Action", "Estimate", "NoiseMatrix", "Verdict", "verdict"]
+__all__ = ["Action", "Estimate", "Guarantee", "NoiseMatrix", "Verdict", "verdict"]
 
-LOG_FLOOR = 1e-12
-# Standard deviation of the weights around Bayes' rule: a few dozen trusted rows outweigh it.
-WEIGHT_SPREAD = 1.0
+ROWS_PER_CHUNK = 65536
+OWN_FOLDS = 5
+PROBS = "probs"
 
 
 class Action:
@@ -34,42 +33,6 @@ class Action:
 
     NAMES = ("keep", "relabel", "review")
     KEEP, RELABEL, REVIEW = range(3)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """A figure estimated on trusted rows, with its interval.
-
-    Attributes
-    ----------
-    value, low, high
-        The figure and its interval; NaN where no row supports it.
-    rows
-        How many trusted rows it rests on.
-    """
-
-    value: float
-    low: float
-    high: float
-    rows: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoiseMatrix:
-    """How this data set's labels go wrong.
-
-    Attributes
-    ----------
-    probability, low, high
-        (K, K) float64: P(given j | true k) in row k, column j, and its interval.
-    rows
-        (K, K) int64: trusted rows with true class k and given label j.
-    """
-
-    probability: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    rows: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,12 +56,18 @@ class Verdict:
     noise_matrix
         The transition matrix with intervals.
     estimates
-        ``noise_rate``, ``precision`` and ``recall`` of is_label_issue, ``accuracy`` of predicted_label; each
-        measured on trusted rows that did not fit it. Empty without trusted rows.
+        ``noise_rate``, ``precision`` and ``recall`` of is_label_issue, ``accuracy`` of predicted_label,
+        ``calibration_error``, ``log_loss`` and ``brier`` of the soft labels; each measured on trusted rows
+        that did not fit it. Empty without trusted rows.
+    per_class
+        Class name -> ``noise_rate`` and ``precision`` among the rows that are given this class, ``recall``
+        among the wrong labels of rows that truly are of it.
     weights
-        Of the three kinds of evidence: a, b and c above.
+        What each kind of evidence counts for, averaged over the folds.
     classes
         (K,) class names.
+    guarantee
+        What is promised of the rows with action ``relabel``; None where no promise was asked for.
     """
 
     soft_label: np.ndarray
@@ -109,8 +78,10 @@ class Verdict:
     action: np.ndarray
     noise_matrix: NoiseMatrix
     estimates: dict[str, Estimate]
-    weights: tuple[float, float, float]
+    per_class: dict[str, dict[str, Estimate]]
+    weights: dict[str, float]
     classes: tuple[str, ...]
+    guarantee: Guarantee | None = None
 
 
 def verdict(
@@ -121,6 +92,8 @@ def verdict(
     *,
     classes: Sequence[str] | None = None,
     folds: np.ndarray | None = None,
+    evidence: Mapping[str, np.ndarray] | None = None,
+    trusted_weights: np.ndarray | None = None,
     config: VerdictConfig | None = None,
 ) -> Verdict:
     """Judge every label from out-of-fold probabilities and a few trusted labels.
@@ -138,7 +111,14 @@ def verdict(
     classes
         (K,) class names; None takes the numbers.
     folds
-        (N,) folds, within which estimates are held out; None deals the trusted rows out in their order.
+        (N,) folds: the posterior of a row is fitted on the trusted rows of the other folds. None draws five
+        from the content of the rows, so that their order does not matter.
+    evidence
+        More probabilities (N, K) by name. A trusted row's own trusted label must have had no part in its
+        probabilities; nor may that of another row of its fold, for exact estimates.
+    trusted_weights
+        (M,) above 0, proportional to 1 / probability of having been chosen for verification; None says that
+        the trusted rows are a random sample.
     config
         Smoothing and coverage of the intervals.
 
@@ -148,25 +128,29 @@ def verdict(
         When shapes disagree, a label is out of range, or a row of `probs` is not a distribution.
     """
     config = config or VerdictConfig()
-    probs, labels = _check_probs(probs, labels)
-    trusted_rows, trusted_labels = _check_trusted(trusted_rows, trusted_labels, probs.shape)
+    labels = _check_labels(probs, labels)
+    sources = {PROBS: _check_probs(PROBS, probs, probs.shape)}
+    sources |= {name: _check_probs(name, value, probs.shape) for name, value in (evidence or {}).items()}
+    rows, true, weight = _check_trusted(trusted_rows, trusted_labels, trusted_weights, probs.shape)
     names = tuple(str(c) for c in classes) if classes is not None else tuple(map(str, range(probs.shape[1])))
     if len(names) != probs.shape[1]:
         raise InputError(f"classes: names {len(names)} classes; probs has {probs.shape[1]} columns.")
-    log_p_NK = np.log(np.maximum(probs, LOG_FLOOR))
-    pairs = _Pairs(labels[trusted_rows], trusted_labels, log_p_NK[trusted_rows])
-    model = _Model.fit(pairs, _confusion_prior(probs, labels, pairs), config)
-    posterior_NK = model.posterior(log_p_NK, labels)
-    posterior_NK[trusted_rows] = np.eye(probs.shape[1])[trusted_labels]
+    fold = _folds(sources[PROBS], labels, rows, true, folds)
+    trusted = _gather(list(sources.values()), labels, rows, true, weight, fold)
+    soft_counts = label_counts(sources[PROBS], labels)
+    fits = fit_by_fold(trusted, soft_counts, np.unique(fold), config.prior_rows)
+    posterior = predict_by_fold(fits, list(sources.values()), labels, fold)
+    held_out = posterior[rows]
+    posterior[rows] = np.eye(probs.shape[1], dtype=np.float32)[true]
     return _finish(
-        posterior_NK, labels, model, pairs, _held_out(pairs, model, trusted_rows, folds), names, config
+        posterior, held_out, labels, trusted, rows, fits, soft_counts, tuple(sources), names, config
     )
 
 
 # ----------------------------------------------------------------------------------------------------- checks
 
 
-def _check_probs(probs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _check_labels(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     probs, labels = np.asarray(probs), np.asarray(labels)
     if probs.ndim != 2 or probs.shape[1] < 2:
         raise InputError(f"probs: has shape {probs.shape}; expected (N, K) with at least two classes.")
@@ -185,23 +169,33 @@ def _check_probs(probs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.
             ],
             len(wrong),
         )
-    totals = probs.sum(1, dtype=np.float64)
-    wrong = np.flatnonzero(~(np.abs(totals - 1) < 1e-2) | (probs.min(1) < 0))
-    if len(wrong):
-        raise InputError(
-            [
-                f"probs, row {i + 1}: sums to {totals[i]:g}, least value {probs[i].min():g}; expected "
-                "probabilities that sum to 1. Apply a softmax to logits first."
-                for i in wrong[:10]
-            ],
-            len(wrong),
-        )
-    return probs, labels.astype(np.int64)
+    return labels.astype(np.int64)
+
+
+def _check_probs(name: str, probs: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    probs = np.asarray(probs)
+    if probs.shape != shape:
+        raise InputError(f"{name}: has shape {probs.shape}; expected {shape}, as probs has.")
+    for start in range(0, len(probs), ROWS_PER_CHUNK):
+        chunk = probs[start : start + ROWS_PER_CHUNK]
+        totals = chunk.sum(1, dtype=np.float64)
+        wrong = np.flatnonzero(~(np.abs(totals - 1) < 1e-2) | ~(chunk.min(1) >= 0))
+        if len(wrong):
+            raise InputError(
+                [
+                    f"{name}, row {start + i + 1}: sums to {totals[i]:g}, least value {chunk[i].min():g}; expected "
+                    "probabilities that sum to 1. Apply a softmax to logits first."
+                    for i in wrong[:10]
+                ],
+                len(wrong),
+            )
+    return probs
 
 
 def _check_trusted(
-    rows: np.ndarray, labels: np.ndarray, shape: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray]:
+    rows: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return trusted rows, labels and weights (scaled to mean 1), all (M,)."""
     rows, labels = np.asarray(rows, np.int64).reshape(-1), np.asarray(labels, np.int64).reshape(-1)
     if len(rows) != len(labels):
         raise InputError(
@@ -214,184 +208,204 @@ def _check_trusted(
             raise InputError(
                 f"{name}: values from {values.min()} to {values.max()}; expected 0 to {limit - 1}."
             )
-    return rows, labels
+    weight = np.ones(len(rows)) if weights is None else np.asarray(weights, np.float64).reshape(-1)
+    if len(weight) != len(rows) or not (np.isfinite(weight).all() and (weight > 0).all()):
+        raise InputError(
+            f"trusted_weights: {len(weight)} weights for {len(rows)} trusted rows; expected one finite number "
+            "above 0 each. Leave them out for a random sample."
+        )
+    return rows, labels, weight / weight.mean() if len(weight) else weight
 
 
-# ------------------------------------------------------------------------------------------------ the posterior
+# ------------------------------------------------------------------------------------------------ cross-fitting
 
 
-@dataclass(frozen=True)
-class _Pairs:
-    """The trusted rows: given (M,), true (M,), log-probabilities (M, K)."""
-
-    given: np.ndarray
-    true: np.ndarray
-    log_p: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.given)
-
-    def __getitem__(self, chosen: np.ndarray) -> "_Pairs":
-        return _Pairs(self.given[chosen], self.true[chosen], self.log_p[chosen])
+def _folds(
+    probs: np.ndarray, labels: np.ndarray, rows: np.ndarray, true: np.ndarray, folds: np.ndarray | None
+) -> np.ndarray:
+    """Return the fold (N,) of every row; without trusted rows all are in one."""
+    if not len(rows):
+        return np.zeros(len(labels), np.int32)
+    if folds is not None and len(np.unique(np.asarray(folds)[rows])) > 1:
+        return np.asarray(folds)
+    strata = np.full(len(labels), -1)
+    strata[rows] = true
+    return assign_folds(_content_hashes(probs, labels), strata, OWN_FOLDS)
 
 
-def _confusion_prior(probs: np.ndarray, labels: np.ndarray, pairs: _Pairs) -> np.ndarray:
-    """Expected transition matrix, (K, K), before trusted rows are counted class by class.
-
-    The diagonal is the share of trusted labels that agree, the same for every class; what is left goes to the
-    classes that the rows with probable class k are labelled as.
-    """
-    num_classes = probs.shape[1]
-    soft_counts = np.zeros((num_classes, num_classes))
-    for start in range(0, len(labels), 65536):
-        chunk = slice(start, start + 65536)
-        np.add.at(soft_counts.T, labels[chunk], probs[chunk])
-    off = soft_counts + soft_counts.sum() / num_classes**3
-    np.fill_diagonal(off, 0.0)
-    if len(pairs):
-        agree = (np.sum(pairs.given == pairs.true) + 1.0) / (len(pairs) + 2.0)
-    else:
-        agree = float(np.trace(soft_counts) / soft_counts.sum())
-    return agree * np.eye(num_classes) + (1 - agree) * off / off.sum(1, keepdims=True)
+def _content_hashes(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return a 64-bit hash (N,) of the content of every row, in float32."""
+    factors = np.random.default_rng(0).integers(2**63, size=probs.shape[1], dtype=np.uint64) | np.uint64(1)
+    hashes = np.empty(len(labels), np.uint64)
+    for start in range(0, len(labels), ROWS_PER_CHUNK):
+        chunk = np.ascontiguousarray(probs[start : start + ROWS_PER_CHUNK], np.float32)
+        mixed = (chunk.view(np.uint32) * factors).sum(1, dtype=np.uint64)
+        mixed += labels[start : start + ROWS_PER_CHUNK].astype(np.uint64)
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # splitmix64
+            mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+        hashes[start : start + ROWS_PER_CHUNK] = mixed ^ (mixed >> np.uint64(31))
+    return hashes
 
 
-@dataclass(frozen=True)
-class _Model:
-    """A fitted posterior: prior pseudo-counts and trusted counts (K, K), and the weights a, b, c."""
-
-    pseudo: np.ndarray
-    counts: np.ndarray
-    weights: np.ndarray
-
-    @classmethod
-    def fit(cls, pairs: _Pairs, prior: np.ndarray, config: VerdictConfig) -> "_Model":
-        pseudo = config.prior_rows * prior
-        counts = np.zeros_like(prior)
-        np.add.at(counts, (pairs.true, pairs.given), 1)
-        bayes = cls(pseudo, counts, np.array([1.0, 1.0, 0.0]))
-        if not len(pairs):
-            return bayes
-        evidence = bayes.evidence(pairs.log_p, pairs.given, leave_out=pairs.true)
-        return cls(pseudo, counts, _fit_weights(evidence, pairs.true, bayes.weights))
-
-    @property
-    def transition(self) -> np.ndarray:
-        total = self.counts + self.pseudo
-        return total / total.sum(1, keepdims=True)
-
-    def evidence(
-        self, log_p: np.ndarray, given: np.ndarray, leave_out: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Return (n, K, 3) evidence; `leave_out` (n,) takes each row's own count out of its true class."""
-        rows = np.arange(len(given))
-        joint = self.counts + self.pseudo
-        likelihood, total = joint[:, given].T.copy(), np.tile(joint.sum(1), (len(given), 1))
-        if leave_out is not None:
-            likelihood[rows, leave_out] -= 1
-            total[rows, leave_out] -= 1
-        log_t = np.log(np.maximum(likelihood, LOG_FLOOR)) - np.log(total)
-        return np.stack([log_p, log_t, np.eye(len(self.counts))[given]], axis=2)
-
-    def posterior(self, log_p: np.ndarray, given: np.ndarray) -> np.ndarray:
-        """Return the posterior (n, K) float32 of rows with log-probabilities (n, K) and given labels (n,)."""
-        a, b, c = self.weights
-        bonus = b * np.log(self.transition) + c * np.eye(len(self.counts))  # (true, given)
-        out = np.empty(log_p.shape, np.float32)
-        for start in range(0, len(given), 65536):
-            chunk = slice(start, start + 65536)
-            scores = a * log_p[chunk] + bonus[:, given[chunk]].T
-            out[chunk] = np.exp(scores - logsumexp(scores, axis=1, keepdims=True))
-        return out
+def _log(probs: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(probs, LOG_FLOOR, dtype=np.float32))
 
 
-def _fit_weights(evidence: np.ndarray, true: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """Maximise the penalised likelihood of the conditional logit; evidence (M, K, 3), true (M,)."""
-    rows = np.arange(len(true))
+def _gather(
+    sources: Sequence[np.ndarray],
+    labels: np.ndarray,
+    rows: np.ndarray,
+    true: np.ndarray,
+    weight: np.ndarray,
+    fold: np.ndarray,
+) -> TrustedRows:
+    return TrustedRows(
+        log_probs=np.stack([_log(probs[rows]) for probs in sources]),
+        given=labels[rows],
+        true=true,
+        weight=weight,
+        fold=fold[rows],
+    )
 
-    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        log_q = log_softmax(evidence @ weights, axis=1)
-        expected = np.einsum("mk,mkw->w", np.exp(log_q), evidence)
-        slope = expected - evidence[rows, true].sum(0) + (weights - centre) / WEIGHT_SPREAD**2
-        penalty = 0.5 * np.sum(((weights - centre) / WEIGHT_SPREAD) ** 2)
-        return -log_q[rows, true].sum() + penalty, slope
 
-    bounds = [(0.0, None), (0.0, None), (None, None)]  # more evidence never speaks for the opposite
-    return optimize.minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=bounds).x
+def fit_by_fold(
+    trusted: TrustedRows, soft_counts: np.ndarray, folds: np.ndarray, prior_rows: float
+) -> dict[int, Posterior]:
+    """Return one fit per fold, on the trusted rows outside it."""
+    fits = {}
+    for fold in folds.tolist():
+        others = trusted.only(trusted.fold != fold)
+        form = choose_form(others, soft_counts, prior_rows=prior_rows)
+        fits[fold] = fit_posterior(others, soft_counts, form, prior_rows=prior_rows)
+    return fits
+
+
+def predict_by_fold(
+    fits: Mapping[int, Posterior], sources: Sequence[np.ndarray], labels: np.ndarray, fold: np.ndarray
+) -> np.ndarray:
+    """Return the posterior (N, K) float32 of every row under the fit of its fold, in chunks of rows."""
+    posterior = np.empty(sources[0].shape, np.float32)
+    for start in range(0, len(labels), ROWS_PER_CHUNK):
+        chunk = slice(start, start + ROWS_PER_CHUNK)
+        for number, fit in fits.items():
+            rows = start + np.flatnonzero(fold[chunk] == number)
+            used = [_log(probs[rows]) if fit.uses(e) else None for e, probs in enumerate(sources)]
+            posterior[rows] = fit.predict(used, labels[rows])
+    return posterior
 
 
 # ----------------------------------------------------------------------------------------------- what is shown
 
 
-def _held_out(pairs: _Pairs, model: _Model, rows: np.ndarray, folds: np.ndarray | None) -> np.ndarray:
-    """Posterior (M, K) of every trusted row under a model that was fitted without its fold."""
-    fold = folds[rows] if folds is not None else np.arange(len(pairs)) % 5
-    config = VerdictConfig(prior_rows=float(model.pseudo.sum(1)[0]))
-    prior = model.pseudo / config.prior_rows
-    held_out = np.empty(pairs.log_p.shape, np.float32)
-    for f in np.unique(fold):
-        inside = fold == f
-        fitted = _Model.fit(pairs[~inside], prior, config)
-        held_out[inside] = fitted.posterior(pairs.log_p[inside], pairs.given[inside])
-    return held_out
-
-
-def share(hits: int, rows: int, coverage: float) -> Estimate:
-    """Return a share with its exact binomial (Clopper–Pearson) interval."""
-    if not rows:
-        return Estimate(value=float("nan"), low=0.0, high=1.0, rows=0)
-    interval = stats.binomtest(int(hits), int(rows)).proportion_ci(coverage, method="exact")
-    return Estimate(value=hits / rows, low=float(interval.low), high=float(interval.high), rows=int(rows))
-
-
-def _estimates(pairs: _Pairs, held_out: np.ndarray, coverage: float) -> dict[str, Estimate]:
-    if not len(pairs):
+def _estimates(trusted: TrustedRows, held_out: np.ndarray, coverage: float) -> dict[str, Estimate]:
+    if not len(trusted):
         return {}
     predicted = held_out.argmax(1)
-    wrong, flagged = pairs.given != pairs.true, predicted != pairs.given
+    wrong, flagged = trusted.given != trusted.true, predicted != trusted.given
     return {
-        "noise_rate": share(wrong.sum(), len(pairs), coverage),
-        "precision": share((wrong & flagged).sum(), flagged.sum(), coverage),
-        "recall": share((wrong & flagged).sum(), wrong.sum(), coverage),
-        "accuracy": share((predicted == pairs.true).sum(), len(pairs), coverage),
+        **_detection(wrong, flagged, wrong, trusted.weight, coverage),
+        "accuracy": share(predicted == trusted.true, trusted.weight, coverage),
+        **calibration_estimates(held_out, trusted.true, trusted.weight, coverage),
     }
 
 
-def _noise_matrix(model: _Model, coverage: float) -> NoiseMatrix:
-    """Posterior mean of every cell, with the interval of its Beta marginal."""
-    total = model.counts + model.pseudo
-    rest = total.sum(1, keepdims=True) - total
-    tail = (1 - coverage) / 2
-    return NoiseMatrix(
-        probability=model.transition,
-        low=stats.beta.ppf(tail, total, rest),
-        high=stats.beta.ppf(1 - tail, total, rest),
-        rows=model.counts.astype(np.int64),
-    )
+def _detection(
+    wrong: np.ndarray, flagged: np.ndarray, to_find: np.ndarray, weight: np.ndarray, coverage: float
+) -> dict[str, Estimate]:
+    return {
+        "noise_rate": share(wrong, weight, coverage),
+        "precision": share(wrong[flagged], weight[flagged], coverage),
+        "recall": share(flagged[to_find], weight[to_find], coverage),
+    }
+
+
+def _per_class(
+    trusted: TrustedRows, held_out: np.ndarray, classes: tuple[str, ...], coverage: float
+) -> dict[str, dict[str, Estimate]]:
+    found: dict[str, dict[str, Estimate]] = {}
+    wrong, flagged = trusted.given != trusted.true, held_out.argmax(1) != trusted.given
+    for k, name in enumerate(classes if len(trusted) else ()):
+        given, missed = trusted.given == k, wrong & (trusted.true == k)
+        found[name] = {
+            "noise_rate": share(wrong[given], trusted.weight[given], coverage),
+            "precision": share(wrong[given & flagged], trusted.weight[given & flagged], coverage),
+            "recall": share(flagged[missed], trusted.weight[missed], coverage),
+        }
+    return found
+
+
+def _noise_matrix(trusted: TrustedRows, soft_counts: np.ndarray, config: VerdictConfig) -> NoiseMatrix:
+    counts = np.zeros(soft_counts.shape, np.int64)
+    np.add.at(counts, (trusted.true, trusted.given), 1)
+    whole = Transition.fit(trusted.true, trusted.given, trusted.weight, soft_counts, config.prior_rows)
+    return whole.with_intervals(config.interval, counts)
+
+
+def _mean_weights(fits: Mapping[int, Posterior], names: Sequence[str]) -> dict[str, float]:
+    mean = np.mean([fit.weights for fit in fits.values()], axis=0)
+    titles = [*names, "transition", "given_label", "given_label_score", "best_score"]
+    return {title: round(float(value), 6) for title, value in zip(titles, mean, strict=False)}
 
 
 def _finish(
     posterior: np.ndarray,
-    labels: np.ndarray,
-    model: _Model,
-    pairs: _Pairs,
     held_out: np.ndarray,
+    labels: np.ndarray,
+    trusted: TrustedRows,
+    trusted_rows: np.ndarray,
+    fits: Mapping[int, Posterior],
+    soft_counts: np.ndarray,
+    sources: tuple[str, ...],
     classes: tuple[str, ...],
     config: VerdictConfig,
 ) -> Verdict:
     rows = np.arange(len(labels))
     predicted = posterior.argmax(1).astype(np.int32)
     issue = predicted != labels
-    certain = posterior[rows, predicted] == 1.0
-    action = np.where(issue, np.where(certain, Action.RELABEL, Action.REVIEW), Action.KEEP).astype(np.int8)
+    confidence = posterior[rows, predicted]
+    action = np.where(issue, Action.REVIEW, Action.KEEP).astype(np.int8)
+    guarantee = _guarantee(trusted, held_out, confidence, issue, trusted_rows, config)
+    if guarantee is not None and guarantee.threshold is not None:
+        action[issue & (confidence >= guarantee.threshold)] = Action.RELABEL
+    action[trusted_rows[issue[trusted_rows]]] = Action.RELABEL
     return Verdict(
         soft_label=posterior,
         predicted_label=predicted,
-        confidence=posterior[rows, predicted],
+        confidence=confidence,
         label_score=posterior[rows, labels],
         is_label_issue=issue,
         action=action,
-        noise_matrix=_noise_matrix(model, config.interval),
-        estimates=_estimates(pairs, held_out, config.interval),
-        weights=tuple(model.weights.tolist()),
+        noise_matrix=_noise_matrix(trusted, soft_counts, config),
+        estimates=_estimates(trusted, held_out, config.interval),
+        per_class=_per_class(trusted, held_out, classes, config.interval),
+        weights=_mean_weights(fits, sources),
         classes=classes,
+        guarantee=guarantee,
+    )
+
+
+def _guarantee(
+    trusted: TrustedRows,
+    held_out: np.ndarray,
+    confidence: np.ndarray,
+    issue: np.ndarray,
+    trusted_rows: np.ndarray,
+    config: VerdictConfig,
+) -> Guarantee | None:
+    """Return what can be promised; `confidence` and `issue` (N,) are of all rows, `held_out` (M, K)."""
+    if config.max_fix_error is None:
+        return None
+    predicted = held_out.argmax(1)
+    flagged = predicted != trusted.given
+    others = issue.copy()
+    others[trusted_rows] = False
+    return find_guarantee(
+        held_out.max(1)[flagged],
+        (predicted != trusted.true)[flagged],
+        trusted.weight[flagged],
+        confidence[others],
+        trusted=len(trusted),
+        rows=len(issue) - len(trusted),
+        max_fix_error=config.max_fix_error,
+        coverage=config.interval,
     )

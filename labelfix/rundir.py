@@ -5,7 +5,9 @@ N images, K classes. ``run.json`` is written last: a directory that has one is c
 
 import json
 import os
+import shutil
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from labelfix.errors import OutputError
 from labelfix.posterior import Action, NoiseMatrix, Verdict
 
 __all__ = [
+    "HISTORY_FILE",
     "RunDirectory",
     "noise_matrix_table",
     "quarantine_table",
@@ -28,9 +31,11 @@ __all__ = [
 
 METADATA_KEY = b"labelfix"
 RUN_FILE = "run.json"
+HISTORY_FILE = "history.parquet"
+CHECKPOINT_FOLDER = "checkpoints"
 TABLE_FILES = ("soft_labels", "suspects", "noise_matrix", "quarantine", "annotators")
 # Everything a run may have written; --force removes what the new run does not write again.
-RUN_FILES = (RUN_FILE, "report.html", *(f"{name}.parquet" for name in TABLE_FILES))
+RUN_FILES = (RUN_FILE, "report.html", HISTORY_FILE, *(f"{name}.parquet" for name in TABLE_FILES))
 
 
 @dataclass(frozen=True)
@@ -46,19 +51,27 @@ class RunDirectory:
     path: Path
 
     @classmethod
-    def claim(cls, path: str | os.PathLike[str], *, force: bool) -> "RunDirectory":
+    def claim(cls, path: str | os.PathLike[str], *, force: bool, resume: bool = False) -> "RunDirectory":
         """Check that a run may be written to `path`, before anything is computed.
 
         Raises
         ------
         OutputError
-            When `path` holds a run and `force` is false, is a file, or cannot be written.
+            When `path` holds a run and `force` is false, holds an unfinished one and `resume` is false as
+            well, is a file, or cannot be written.
         """
         run = cls(Path(path))
         if run.path.exists() and not run.path.is_dir():
             raise OutputError(f"{path}: is a file; expected a folder for the results. Choose another --out.")
         present = [name for name in RUN_FILES if (run.path / name).exists()]
-        if present and not force:
+        unfinished = RUN_FILE not in present and (run.path / CHECKPOINT_FOLDER).is_dir()
+        if unfinished and not force and not resume:
+            raise OutputError(
+                f"{path}: holds an unfinished run. Go on with it with --resume, or start over with --force."
+            )
+        if force and not resume:
+            run.discard_checkpoints()
+        if present and not force and not unfinished:
             raise OutputError(
                 f"{path}: already holds a run ({', '.join(present[:3])}). "
                 "Choose another --out, or replace it with --force."
@@ -74,13 +87,22 @@ class RunDirectory:
             ) from error
         return run
 
-    def write(self, tables: dict[str, pa.Table], record: dict[str, Any]) -> None:
-        """Write all tables and then ``run.json``; what an earlier run left and this one lacks is removed."""
+    def discard_checkpoints(self) -> None:
+        """Remove the checkpoints of an unfinished run."""
+        shutil.rmtree(self.path / CHECKPOINT_FOLDER, ignore_errors=True)
+
+    def write(self, tables: dict[str, pa.Table], record: dict[str, Any], *, kept: Sequence[str] = ()) -> None:
+        """Write all tables and then ``run.json``.
+
+        What an earlier run left and this one lacks is removed, but for the files `kept`.
+        """
         (self.path / RUN_FILE).unlink(missing_ok=True)
+        for stale in self.path.glob(".*.parquet.*.tmp"):  # of a run that was killed while writing
+            stale.unlink(missing_ok=True)
         for name, table in tables.items():
             self._replace(f"{name}.parquet", lambda path, table=table: pq.write_table(table, path))
         for name in RUN_FILES:
-            if name.removesuffix(".parquet") not in tables and name != RUN_FILE:
+            if name.removesuffix(".parquet") not in tables and name not in (RUN_FILE, *kept):
                 (self.path / name).unlink(missing_ok=True)
         text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
         self._replace(RUN_FILE, lambda path: path.write_text(text, encoding="utf-8"))

@@ -91,7 +91,7 @@ def test_pickled_code_is_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_name_has_suggestions() -> None:
-    with pytest.raises(BackboneError, match="Did you mean .*resnet"):
+    with pytest.raises(BackboneError, match=r"Did you mean .*resnet"):
         load_backbone("resnet81")
 
 

@@ -155,3 +155,24 @@ def test_classes_from_a_file(tiny: TinySet) -> None:
     names.write_text("c2\nc1\nc0\n")
     result = CliRunner().invoke(app, command(tiny, "--classes", str(names), "--json"))
     assert json.loads(result.stdout)["classes"] == ["c2", "c1", "c0"]
+
+
+def test_bench_speed() -> None:
+    arguments = [
+        "bench",
+        "speed",
+        "--network",
+        "cifar-8",
+        "--rounds",
+        "2",
+        "--batch-size",
+        "4",
+        "--trusted",
+        "2",
+    ]
+    result = CliRunner().invoke(app, [*arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)
+    assert [row["method"] for row in rows] == ["cross_entropy", "reference", "exact", "fast"]
+    assert rows[0]["ratio"] == 1
+    assert CliRunner().invoke(app, ["bench", "speed", "--network", "lenet"]).exit_code == 2

@@ -4,13 +4,13 @@ import re
 from enum import StrEnum
 
 import pytest
-from labelfix_cli.clean import clean as clean_command
 from typer.testing import CliRunner
 
 import labelfix
 from labelfix.config import CleanConfig, FeatureConfig, HeadConfig, option_owners
 from labelfix.errors import SettingError
 from labelfix_cli import app
+from labelfix_cli.clean import clean as clean_command
 
 # Options of the command that are not settings of the run.
 NOT_SETTINGS = {"context", "source", "labels", "trusted", "out", "force", "as_json", "quiet", "resume"}

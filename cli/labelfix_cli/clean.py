@@ -6,22 +6,28 @@ from typing import Annotated, Any
 
 import typer
 
-from labelfix.config import CleanConfig as Config
 from labelfix.config import (
+    Augment,
     FeatureConfig,
+    FullConfig,
     HeadConfig,
     Kind,
+    LearningRateSchedule,
     MissingImages,
     Precision,
     Reduction,
+    Schedule,
     Train,
+    TrustedRole,
     VerdictConfig,
 )
+from labelfix.config import CleanConfig as Config
 from labelfix_cli.outcome import ends_cleanly
 
 __all__ = ["clean"]
 
 INPUT, OUTPUT, FEATURES, MSLG, VERDICT = "Input", "Output", "Features", "MSLG", "Verdict"
+FULL = "Full network (--train full)"
 
 
 def _option(panel: str, text: str, *names: str) -> Any:
@@ -30,6 +36,7 @@ def _option(panel: str, text: str, *names: str) -> Any:
 
 @ends_cleanly
 def clean(
+    context: typer.Context,
     source: Annotated[
         Path, typer.Argument(help="Folder of images, or a .npy/.parquet matrix of features or probabilities.")
     ],
@@ -85,18 +92,21 @@ def clean(
     cache_dir: Annotated[
         str | None, _option(FEATURES, "Where features are kept between runs.  [default: the user's cache]")
     ] = FeatureConfig.cache_dir,
-    train: Annotated[Train, _option(MSLG, "What trains: a linear head over frozen features.")] = Config.train,
-    folds: Annotated[int, _option(MSLG, "Folds of the cross-fitting.")] = HeadConfig.folds,
-    epochs: Annotated[int, _option(MSLG, "Epochs in all.")] = HeadConfig.epochs,
+    train: Annotated[
+        Train,
+        _option(MSLG, "A linear head on frozen features, or the full network; auto: full with a GPU."),
+    ] = Config.train,
+    folds: Annotated[int, _option(MSLG, "Folds of the cross-fitting (full: 1).")] = HeadConfig.folds,
+    epochs: Annotated[int, _option(MSLG, "Epochs in all (full: 15).")] = HeadConfig.epochs,
     warmup_epochs: Annotated[
-        int, _option(MSLG, "Of these, epochs of plain cross-entropy.")
+        int, _option(MSLG, "Of these, epochs of plain cross-entropy (full: 5).")
     ] = HeadConfig.warmup_epochs,
     batch_size: Annotated[int, _option(MSLG, "Rows per step.")] = HeadConfig.batch_size,
     trusted_batch_size: Annotated[
-        int, _option(MSLG, "Trusted rows per step.")
+        int, _option(MSLG, "Trusted rows per step (full: 32).")
     ] = HeadConfig.trusted_batch_size,
     learning_rate: Annotated[
-        float, _option(MSLG, "First learning rate of the half cosine.")
+        float, _option(MSLG, "The first learning rate (full: 0.01).")
     ] = HeadConfig.learning_rate,
     momentum: Annotated[float, _option(MSLG, "Of stochastic gradient descent.")] = HeadConfig.momentum,
     weight_decay: Annotated[
@@ -109,8 +119,27 @@ def clean(
         float, _option(MSLG, "Height of the initial label logits.")
     ] = HeadConfig.init_scale,
     reduction: Annotated[
-        Reduction, _option(MSLG, "Average over the batch (paper), or over batch and classes.")
+        Reduction, _option(MSLG, "Average over the batch (paper), or over batch and classes (full: mean).")
     ] = HeadConfig.reduction,
+    schedule: Annotated[
+        Schedule, _option(FULL, "Gradient of the labels: exact, a cheaper one, or double backward.")
+    ] = FullConfig.schedule,
+    learning_rate_schedule: Annotated[
+        LearningRateSchedule, _option(FULL, "Half a cosine, or a tenth after each third of the epochs.")
+    ] = FullConfig.learning_rate_schedule,
+    augment: Annotated[
+        Augment, _option(FULL, "Of training images: shifts, and mirror images.")
+    ] = FullConfig.augment,
+    trusted_role: Annotated[
+        TrustedRole, _option(FULL, "Whether trusted images also train the classifier.")
+    ] = FullConfig.trusted_role,
+    held_out_share: Annotated[
+        float, _option(FULL, "Share of the trusted labels kept from training when --folds is 1.")
+    ] = FullConfig.held_out_share,
+    pixel_budget: Annotated[
+        float, _option(FULL, "GiB of decoded images to keep; beyond it, decode in every epoch.")
+    ] = FullConfig.pixel_budget,
+    resume: Annotated[bool, _option(FULL, "Go on with the unfinished run in --out.", "--resume")] = False,
     device: Annotated[
         str, _option(MSLG, "Where torch computes: auto, cpu, cuda, cuda:1, mps.")
     ] = Config.device,
@@ -119,6 +148,10 @@ def clean(
         float, _option(VERDICT, "Strength of the transition matrix's prior, in trusted rows.")
     ] = VerdictConfig.prior_rows,
     interval: Annotated[float, _option(VERDICT, "Coverage of every interval.")] = VerdictConfig.interval,
+    max_fix_error: Annotated[
+        float | None,
+        _option(VERDICT, "Relabel only where at most this share is wrong, promised.  [default: no fixes]"),
+    ] = VerdictConfig.max_fix_error,
 ) -> None:
     """Find and repair the wrong labels of an image data set.
 
@@ -129,7 +162,9 @@ def clean(
     options = {
         name: value
         for name, value in locals().items()
-        if name not in ("source", "labels", "trusted", "out", "force", "as_json", "quiet")
+        if name
+        not in ("context", "source", "labels", "trusted", "out", "force", "resume", "as_json", "quiet")
+        and _was_given(context, name)  # what was not given is the configuration's to choose
     }
     from labelfix import clean as run
     from labelfix.dataset import read_class_list
@@ -139,8 +174,15 @@ def clean(
     if classes is not None:
         options["classes"] = read_class_list(classes)
     progress = SilentProgress() if quiet else TerminalProgress()
-    result = run(source, labels, trusted or None, out, force=force, progress=progress, **options)
+    result = run(
+        source, labels, trusted or None, out, force=force, resume=resume, progress=progress, **options
+    )
     if as_json:
         typer.echo(json.dumps(result.summary, indent=2, ensure_ascii=False))
     elif not quiet:
         show_summary(result.summary)
+
+
+def _was_given(context: typer.Context, name: str) -> bool:
+    origin = context.get_parameter_source(name)
+    return origin is not None and not origin.name.startswith("DEFAULT")

@@ -28,8 +28,9 @@ def ends_cleanly(command: Callable[..., None]) -> Callable[..., None]:
         except LabelfixError as error:
             _say(f"labelfix: {error}")
             raise typer.Exit(BAD_INPUT) from None
-        except KeyboardInterrupt:
-            _say("labelfix: interrupted. What was computed is kept: the same command goes on from there.")
+        except KeyboardInterrupt as stop:
+            kept = str(stop) or "What was computed is kept: the same command goes on from there."
+            _say(f"labelfix: interrupted. {kept[:1].upper()}{kept[1:]}")
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             sys.stderr.close()  # the reader of our output went away, which is its right

@@ -21,6 +21,9 @@ def show_summary(summary: dict[str, Any]) -> None:
         _line("suspects", f"{summary['suspects']:,} labels, worst first in suspects.parquet")
         _line("  precision", f"{_interval(estimates['precision'])} of the suspects are wrong")
         _line("  recall", f"{_interval(estimates['recall'])} of the wrong labels are suspects")
+        _line("calibration", _calibration(estimates))
+        if summary.get("guarantee"):
+            _line("promise", _promise(summary["guarantee"]))
     else:
         _line("suspects", f"{summary['suspects']:,} labels, worst first in suspects.parquet")
         _line("not calibrated", "no trusted labels: nothing here is measured, and nothing is promised")
@@ -66,6 +69,30 @@ def _interval(estimate: dict[str, Any]) -> str:
         f"{estimate['value']:.1%} ({estimate['low']:.1%} to {estimate['high']:.1%}, "
         f"{estimate['rows']:,} trusted rows)"
     )
+
+
+def _calibration(estimates: dict[str, Any]) -> str:
+    error, loss, brier = (estimates[name] for name in ("calibration_error", "log_loss", "brier"))
+    if error["value"] is None or loss["value"] is None:
+        return "unknown: too few trusted rows"
+    return (
+        f"confidence is off by {error['value']:.1%} on average ({error['low']:.1%} to {error['high']:.1%}); "
+        f"log loss {loss['value']:.3f} ({loss['low']:.3f} to {loss['high']:.3f}), "
+        f"Brier {brier['value']:.3f} ({brier['low']:.3f} to {brier['high']:.3f})"
+    )
+
+
+def _promise(guarantee: dict[str, Any]) -> str:
+    wanted = f"at most {guarantee['max_fix_error']:.1%} of the automatic fixes are wrong"
+    seen = f"{guarantee['wrong']} of {guarantee['rows']:,} such trusted rows were"
+    if guarantee["threshold"] is not None:
+        sure = f"{guarantee['coverage']:.0%} sure"
+        fixes = f"{guarantee['fixes']:,} labels from confidence {guarantee['threshold']:.3f} on"
+        return f"{wanted} ({sure}; {seen}): {fixes}"
+    needed = guarantee["rows_needed"]
+    if needed is None:
+        return f"none: that {wanted} cannot be promised ({seen}); even the best suspects seem wrong too often"
+    return f"none yet: to promise that {wanted}, verify about {needed:,} more random rows ({seen})"
 
 
 def _next_steps(summary: dict[str, Any]) -> list[str]:

@@ -1,0 +1,121 @@
+"""``labelfix bench``: measurements that anyone can repeat."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labelfix_cli.outcome import ends_cleanly
+
+__all__ = ["bench"]
+
+bench = typer.Typer(no_args_is_help=True, help="Measure speed and label quality.")
+
+
+@bench.callback()
+def options() -> None:
+    """Measure speed and label quality."""
+
+
+@bench.command()
+@ends_cleanly
+def speed(
+    network: Annotated[
+        list[str] | None,
+        typer.Option(help="cifar-8 or resnet18; may be given more than once.  [default: both]"),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=2, help="Steps of each method that count.")] = 20,
+    batch_size: Annotated[int, typer.Option(min=2, help="Rows per step.")] = 128,
+    trusted: Annotated[
+        list[int] | None, typer.Option(min=1, help="Trusted rows per step.  [default: 32 and 128]")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of torch.  [default: torch's own]")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
+) -> None:
+    """Milliseconds per step of cross-entropy and of MSLG's schedules, interleaved in one run."""
+    import platform
+
+    import torch
+
+    from labelfix.benchmark.speed import NETWORKS, measure_speed
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    rows = measure_speed(
+        network or tuple(NETWORKS),
+        rounds=rounds,
+        batch_size=batch_size,
+        trusted_batch_sizes=trusted or (32, 128),
+        device=device,
+        dtype=dtype,
+    )
+    if as_json:
+        typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
+        return
+    hardware = torch.cuda.get_device_name() if device.startswith("cuda") else platform.machine()
+    typer.echo(
+        f"torch {torch.__version__}, {hardware}, {torch.get_num_threads()} threads, {dtype}, batch {batch_size}, "
+        f"medians (quartiles) over {rounds} steps"
+    )
+    typer.echo(f"{'network':10}{'method':15}{'trusted':>8}{'ms per step':>26}{'ratio':>8}{'peak MiB':>10}")
+    for row in rows:
+        spread = f"{row.median_ms:.1f} ({row.low_ms:.1f} to {row.high_ms:.1f})"
+        typer.echo(
+            f"{row.network:10}{row.method:15}{row.trusted_batch_size:8}{spread:>26}{row.ratio:7.2f}x"
+            f"{row.peak_mib:10.0f}"
+        )
+
+
+@bench.command()
+@ends_cleanly
+def labels(
+    rows: Annotated[int, typer.Option(min=100, help="Rows of each data set.")] = 10_000,
+    draws: Annotated[int, typer.Option(min=1, help="Paired draws of the trusted rows.")] = 3,
+    trusted: Annotated[int, typer.Option(min=10, help="Trusted rows of each draw.")] = 1000,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Data set by name; may be given more than once.  [default: all]")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every draw as a JSON line.")] = False,
+) -> None:
+    """Verdicts next to cleanlab, a probe, forward correction, MSLG alone and the labels as they are.
+
+    Reads the data sets from the folder that LABELFIX_DATA names. Prints mean and standard error over draws.
+    """
+    from labelfix.benchmark.labels import SUITE, compare, read_task
+    from labelfix.errors import InputError
+    from labelfix.progress import TerminalProgress
+
+    if "LABELFIX_DATA" not in os.environ:
+        raise InputError("LABELFIX_DATA: is not set; expected the folder of the benchmark data. Set it.")
+    for name in only or SUITE:
+        task = read_task(name, Path(os.environ["LABELFIX_DATA"]), rows, TerminalProgress())
+        found: dict[str, list[dict[str, float]]] = {}
+        for draw in range(draws):
+            for method, figures in compare(task, trusted=trusted, draw=draw):
+                found.setdefault(method, []).append(figures)
+                if as_json:
+                    typer.echo(json.dumps({"data": name, "draw": draw, "method": method, **figures}))
+        if not as_json:
+            typer.echo(f"\n{name}: {len(task.true):,} rows, {trusted:,} trusted, {draws} paired draws")
+            _show_labels(found)
+
+
+def _show_labels(found: dict[str, list[dict[str, float]]]) -> None:
+    from statistics import mean, stdev
+
+    columns = list(next(iter(found.values()))[0])
+    typer.echo(f"{'mean ± standard error':<24}" + "".join(f"{column:>16}" for column in columns))
+    for method, each in found.items():
+        cells = []
+        for column in columns:
+            values = [figures[column] for figures in each]
+            error = f" ±{stdev(values) / len(values) ** 0.5:.3f}" if len(values) > 1 else ""
+            cells.append(f"{mean(values):.3f}{error}")
+        typer.echo(f"{method:<24}" + "".join(f"{cell:>16}" for cell in cells))

@@ -1,0 +1,207 @@
+"""What the experiments share: image data from LABELFIX_DATA, planted label noise, and three ways to train.
+
+Shape suffixes: N rows, K classes.
+"""
+
+import io
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+from torch import nn
+
+from labelfix.config import Augment, FullConfig, NetworkConfig, Schedule
+from labelfix.pixels import Augmentation, HeldPixels
+from labelfix.training import NetworkTask, NetworkTraining, Roles, predict
+
+
+def data_folder() -> Path:
+    """Return the folder that LABELFIX_DATA names."""
+    folder = os.environ.get("LABELFIX_DATA")
+    if not folder:
+        raise SystemExit("Set LABELFIX_DATA to the folder that holds the data sets (see its README).")
+    return Path(folder)
+
+
+def read_images(name: str, split: str, rows: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return pixels (N, S, S, channels) uint8 and labels (N,) of some rows of one split, in its order."""
+    table = pq.read_table(data_folder() / f"{name}.parquet", filters=[("split", "=", split)])
+    numbers = np.arange(table.num_rows)[rows]
+    table = table.take(numbers)
+    images = [np.asarray(Image.open(io.BytesIO(content))) for content in table["image"].to_pylist()]
+    pixels = np.stack(images)
+    return pixels.reshape(*pixels.shape[:3], -1), table["label"].to_numpy().astype(np.int64)
+
+
+def uniform_noise(labels: np.ndarray, num_classes: int, ratio: float, seed: int) -> np.ndarray:
+    """Give a share `ratio` of the labels (N,) another class, all others equally likely."""
+    rng = np.random.default_rng(seed)
+    noisy = labels.copy()
+    chosen = rng.permutation(len(labels))[: round(ratio * len(labels))]
+    noisy[chosen] = (labels[chosen] + rng.integers(1, num_classes, len(chosen))) % num_classes
+    return noisy
+
+
+def feature_dependent_noise(labels: np.ndarray, scores: np.ndarray, ratio: float) -> np.ndarray:
+    """Give a share `ratio` of the labels (N,) the class that scores (N, K) take them for.
+
+    Rows whose best class is wrong get it, the most confident first; if they do not suffice, the rest by the
+    largest second score get their second class. The rule of the MSLG authors' code.
+    """
+    wanted = round(ratio * len(labels))
+    order = np.argsort(-scores, axis=1, kind="stable")
+    best, second = order[:, 0], order[:, 1]
+    rows = np.arange(len(labels))
+    wrong = np.flatnonzero(best != labels)
+    wrong = wrong[np.argsort(-scores[wrong, best[wrong]], kind="stable")][:wanted]
+    right = np.flatnonzero(best == labels)
+    right = right[np.argsort(-scores[rows, second][right], kind="stable")][: wanted - len(wrong)]
+    noisy = labels.copy()
+    noisy[wrong], noisy[right] = best[wrong], second[right]
+    return noisy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One noisy training set, its trusted images, and a test set.
+
+    Attributes
+    ----------
+    pixels
+        (P, S, S, channels) uint8: training images, then trusted ones, then those of the test.
+    given, trusted, test
+        Labels of the three parts, (N,), (M,) and (T,).
+    """
+
+    pixels: np.ndarray
+    given: np.ndarray
+    trusted: np.ndarray
+    test: np.ndarray
+    network: Callable[[], nn.Module]
+    augment: Augment
+    device: torch.device
+    autocast_dtype: torch.dtype | None
+    num_classes: int = 10
+
+    def compare(
+        self, loop: NetworkConfig, full: FullConfig, schedules: list[Schedule], seed: int
+    ) -> list[dict[str, Any]]:
+        """Train with cross-entropy and with MSLG under each schedule, from one initialisation.
+
+        The warm-up is the same for all, so it is run once, within the cross-entropy run.
+        """
+        torch.manual_seed(seed)
+        initial = self.network().state_dict()
+        after_warm_up: dict[str, Any] = {}
+
+        def keep(state: dict[str, Any]) -> None:
+            if state["epoch"] == loop.warmup_epochs:
+                after_warm_up.update(_copied(state))
+
+        plain = replace(loop, warmup_epochs=loop.epochs)
+        results = [self._train("cross-entropy", initial, None, plain, full, seed, keep)]
+        for schedule in schedules:
+            options = replace(full, schedule=schedule)
+            results.append(self._train(str(schedule), initial, after_warm_up, loop, options, seed))
+        return results
+
+    def _train(
+        self,
+        method: str,
+        initial: dict[str, Any],
+        state: dict[str, Any] | None,
+        loop: NetworkConfig,
+        full: FullConfig,
+        seed: int,
+        save: Callable[[dict[str, Any]], None] = lambda state: None,
+    ) -> dict[str, Any]:
+        model = self.network()
+        model.load_state_dict(initial)
+        model.to(self.device, memory_format=torch.channels_last)
+        task = self._task(loop, full, seed)
+        training = NetworkTraining(model, task)
+        if state is not None:
+            training.restore(_copied(state))
+        began = time.perf_counter()
+        training.run(save=save)
+        seconds = time.perf_counter() - began
+        first = len(self.given) + len(self.trusted)
+        chunks = torch.arange(first, first + len(self.test)).split(512)
+        predicted = torch.cat([p.argmax(1).cpu() for p in predict(model, task, chunks)]).numpy()
+        labels = training.label_logits_PK[: len(self.given)].argmax(1).cpu().numpy()
+        return {
+            "method": method,
+            "seed": seed,
+            "test_accuracy": float((predicted == self.test).mean()),
+            "labels": labels,
+            "seconds": seconds,
+            "history": training.history,
+        }
+
+    def _task(self, loop: NetworkConfig, full: FullConfig, seed: int) -> NetworkTask:
+        num_given, num_trusted = len(self.given), len(self.trusted)
+        channels = self.pixels.shape[-1]
+        mean, std = [0.5] * channels, [0.25] * channels
+        nothing = np.empty(0, np.int64)
+        return NetworkTask(
+            pixels=HeldPixels(self._stored(), self.device),
+            roles=Roles(
+                train=np.arange(num_given),
+                labels=self.given,
+                fixed=np.zeros(num_given, bool),
+                meta=np.arange(num_given, num_given + num_trusted),
+                meta_labels=self.trusted,
+                held_out=nothing,
+                held_out_labels=nothing,
+            ),
+            num_images=num_given + num_trusted,
+            num_classes=self.num_classes,
+            augmentation=Augmentation(self.augment, mean, std, self.device),
+            loop=loop,
+            full=full,
+            seed=seed,
+            fold=0,
+            device=self.device,
+            autocast_dtype=self.autocast_dtype,
+        )
+
+    def _stored(self) -> Any:
+        return torch.from_numpy(self.pixels).to(self.device) if self.device.type == "cuda" else self.pixels
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
+
+
+def paired_interval(differences: np.ndarray, coverage: float = 0.95) -> tuple[float, float, float]:
+    """Return mean, low and high of paired differences (n,), by Student's t."""
+    from scipy import stats
+
+    mean = float(differences.mean())
+    if len(differences) < 2:
+        return mean, float("-inf"), float("inf")
+    half = stats.t.ppf(0.5 + coverage / 2, len(differences) - 1) * differences.std(ddof=1)
+    return mean, mean - half / len(differences) ** 0.5, mean + half / len(differences) ** 0.5
+
+
+def hardware() -> dict[str, str]:
+    """Return what the figures were measured on."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    return {
+        "device": device,
+        "cores": str(os.cpu_count()),
+        "threads": str(torch.get_num_threads()),
+        "torch": torch.__version__,
+        "date": time.strftime("%Y-%m-%d"),
+    }

@@ -1,0 +1,264 @@
+"""``labelfix bench labels``: verdicts next to what people use now, on the same features and trusted rows.
+
+Data sets come from the folder that LABELFIX_DATA names. Every method sees the same features, the same out-of-fold
+probabilities where it takes any, and the same trusted rows; all are judged on the other rows, in paired draws.
+
+N rows, K classes, M trusted rows.
+"""
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+from sklearn.metrics import average_precision_score
+
+from labelfix.backbones import load_backbone
+from labelfix.calibration import calibration_error
+from labelfix.config import FeatureConfig, HeadConfig, VerdictConfig
+from labelfix.errors import InputError
+from labelfix.feature_store import cache_folder
+from labelfix.features import choose_device, extract_features
+from labelfix.folds import hash_keys
+from labelfix.head import HeadData, cross_fit_head
+from labelfix.images import ImageFolder
+from labelfix.posterior import verdict
+from labelfix.progress import Progress, SilentProgress
+from labelfix.retraining import Worlds, regression_evidence
+from labelfix.transition import Transition, label_counts
+
+__all__ = ["FIGURES", "METHODS", "SUITE", "LabelTask", "compare", "read_task"]
+
+FIGURES = ("AP", "F1", "accuracy", "NLL", "ECE", "flagged")
+METHODS = ("labelfix", "cleanlab", "trusted probe", "forward correction", "MSLG alone", "labels alone")
+RATES = (20, 40, 60, 80)
+SUITE = (
+    "cifar10n-aggre",
+    "cifar10n-random1",
+    *(f"cifar10-uniform-{rate}" for rate in RATES),
+    *(f"cifar10-feature-{rate}" for rate in RATES),
+    "fashion_mnist-feature-40",
+    "cifar10-clean-0",
+)
+IMAGE_SIDE = 128
+FORWARD_ROUNDS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelTask:
+    """One data set with planted or human label errors: features (N, D), given and true labels (N,)."""
+
+    name: str
+    features: np.ndarray
+    given: np.ndarray
+    true: np.ndarray
+
+
+# ------------------------------------------------------------------------------------------------------- data
+
+
+def read_task(name: str, data: Path, rows: int, progress: Progress) -> LabelTask:
+    """Read the first `rows` training rows of a data set of `SUITE`; noise is drawn over all rows first.
+
+    Raises
+    ------
+    InputError
+        When the folder lacks a file, or the name is unknown.
+    """
+    if name not in SUITE:
+        raise InputError(f"{name!r}: is not one of the data sets; expected one of {', '.join(SUITE)}.")
+    source = name.split("-")[0].replace("cifar10n", "cifar10")
+    table = _read(data / f"{source}.parquet", ["split", "label"])
+    train = np.asarray(table["split"]) == "train"
+    true = np.asarray(table["label"], np.int64)[train]
+    given = _given_labels(name, source, data, true)
+    features = _features(data / f"{source}.parquet", rows, progress)
+    return LabelTask(name=name, features=features, given=given[:rows], true=true[:rows])
+
+
+def _read(path: Path, columns: list[str]) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise InputError(f"{path}: does not exist. Set LABELFIX_DATA to the folder of the benchmark data.")
+    table = pq.read_table(path, columns=columns)
+    return {column: table[column].to_numpy() for column in columns}
+
+
+def _given_labels(name: str, source: str, data: Path, true: np.ndarray) -> np.ndarray:
+    kind, _, detail = name.partition("-")[2].partition("-")
+    if name.startswith("cifar10n"):
+        return _read(data / "cifar10n.parquet", [kind])[kind].astype(np.int64)
+    if kind == "clean":
+        return true.copy()
+    if kind == "uniform":
+        return uniform_noise(true, int(detail) / 100, int(true.max()) + 1)
+    return feature_noise(np.load(data / f"student_logits_{source}.npy"), true, int(detail) / 100)
+
+
+def uniform_noise(true: np.ndarray, rate: float, num_classes: int, seed: int = 0) -> np.ndarray:
+    """Return labels of which the share `rate` is another class, each as likely."""
+    rng = np.random.default_rng(seed)
+    given = true.copy()
+    wrong = rng.permutation(len(true))[: int(rate * len(true))]
+    given[wrong] = (true[wrong] + rng.integers(1, num_classes, len(wrong))) % num_classes
+    return given
+
+
+def feature_noise(scores: np.ndarray, true: np.ndarray, rate: float) -> np.ndarray:
+    """Return the labels of the MSLG authors' feature-dependent noise.
+
+    Rows whose top class under `scores` (N, K) is wrong get it, the most confident first; if these are too few,
+    the rows with the largest second score get their second class. Ties are broken at random, as saturated
+    scores have many.
+    """
+    scores = scores + 1e-10 * np.random.default_rng(0).random(scores.shape)
+    wanted = int(rate * len(true))
+    given, order = true.copy(), np.argsort(-scores, axis=1)
+    rows = np.arange(len(true))
+    missed = np.flatnonzero(order[:, 0] != true)
+    missed = missed[np.argsort(-scores[missed, order[missed, 0]], kind="stable")][:wanted]
+    given[missed] = order[missed, 0]
+    right = np.flatnonzero(order[:, 0] == true)
+    second = scores[rows, order[:, 1]]
+    right = right[np.argsort(-second[right], kind="stable")][: wanted - len(missed)]
+    given[right] = order[right, 1]
+    return given
+
+
+def _features(path: Path, rows: int, progress: Progress) -> np.ndarray:
+    """Features of the first rows by labelfix's own extraction, through its store, so that they are kept."""
+    table = pq.read_table(path, columns=["split", "image"])
+    images = table.filter(np.asarray(table["split"]) == "train")["image"].slice(0, rows)
+    folder = cache_folder(None) / "benchmark" / path.stem
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = [f"{number:05d}.png" for number in range(len(images))]
+    for key, content in zip(keys, images, strict=True):
+        if not (folder / key).exists():
+            Image.open(io.BytesIO(content.as_py())).convert("RGB").save(folder / key)
+    config = FeatureConfig(image_size=IMAGE_SIDE)
+    backbone = load_backbone(config.backbone, image_size=IMAGE_SIDE)
+    device = choose_device("auto")
+    return extract_features(
+        ImageFolder(folder), keys, backbone, config, device=device, progress=progress
+    ).values
+
+
+# ---------------------------------------------------------------------------------------------------- methods
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    """What a method says: posteriors (N, K), suspicion (N,) higher is worse, flags (N,), repaired labels (N,)."""
+
+    posterior: np.ndarray
+    suspicion: np.ndarray
+    flagged: np.ndarray
+    repaired: np.ndarray
+
+
+def compare(task: LabelTask, *, trusted: int, draw: int) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield (method, figures) for one draw of `trusted` rows, evaluated on the other rows."""
+    rng = np.random.default_rng(1000 + draw)
+    rows = np.sort(rng.permutation(len(task.true))[:trusted])
+    known = np.full(len(task.true), -1)
+    known[rows] = task.true[rows]
+    data = HeadData(
+        features=task.features,
+        given=task.given,
+        trusted=known,
+        hashes=hash_keys(map(str, range(len(known))), draw),
+        num_classes=int(task.true.max()) + 1,
+    )
+    device = choose_device("auto")
+    fitted = cross_fit_head(data, HeadConfig(), seed=draw, device=device, progress=SilentProgress())
+    prior_rows = VerdictConfig().prior_rows
+    more = regression_evidence(data, fitted.fold, prior_rows=prior_rows, device=device)
+    given_probs = more.pop("given")
+    worlds = Worlds(data, fitted.fold, device)
+    judged = verdict(
+        given_probs,
+        task.given,
+        rows,
+        task.true[rows],
+        folds=fitted.fold,
+        evidence={**more, "mslg": fitted.probs},
+    )
+    answers: dict[str, Callable[[], _Answer]] = {
+        "labelfix": lambda: _by_posterior(judged.soft_label, task.given),
+        "cleanlab": lambda: _cleanlab(given_probs, task.given),
+        "trusted probe": lambda: _by_posterior(worlds.probe(), task.given),
+        "forward correction": lambda: _by_posterior(
+            _forward(worlds, given_probs, task, rows, prior_rows), task.given
+        ),
+        "MSLG alone": lambda: _by_posterior(fitted.probs, task.given),
+        "labels alone": lambda: _labels_alone(task, rows),
+    }
+    others = known < 0
+    for name in METHODS:
+        yield name, _figures(answers[name](), task, others)
+
+
+def _by_posterior(posterior: np.ndarray, given: np.ndarray) -> _Answer:
+    predicted = posterior.argmax(1)
+    suspicion = 1 - posterior[np.arange(len(given)), given]
+    return _Answer(posterior=posterior, suspicion=suspicion, flagged=predicted != given, repaired=predicted)
+
+
+def _cleanlab(probs: np.ndarray, given: np.ndarray) -> _Answer:
+    """Defaults of cleanlab: ranking by self-confidence, `find_label_issues`, the argmax where it flags."""
+    from cleanlab.filter import find_label_issues
+    from cleanlab.rank import get_self_confidence_for_each_label
+
+    probs = probs / probs.sum(1, keepdims=True, dtype=np.float64)
+    flagged = find_label_issues(given, probs, n_jobs=1)
+    return _Answer(
+        posterior=probs,
+        suspicion=1 - get_self_confidence_for_each_label(given, probs),
+        flagged=flagged,
+        repaired=np.where(flagged, probs.argmax(1), given),
+    )
+
+
+def _forward(
+    worlds: Worlds, probs: np.ndarray, task: LabelTask, rows: np.ndarray, prior_rows: float
+) -> np.ndarray:
+    """Forward correction with the trusted transition matrix (Patrini et al. 2017), by expectation-maximisation.
+
+    Maximising sum_i log sum_k f_k(x_i) T[k, g_i] is EM with targets proportional to f_k T[k, g_i].
+    """
+    ones = np.ones(len(rows))
+    matrix = Transition.fit(
+        task.true[rows], task.given[rows], ones, label_counts(probs, task.given), prior_rows
+    ).probability
+    for _ in range(FORWARD_ROUNDS):
+        targets = probs * matrix[:, task.given].T.astype(np.float32)
+        targets /= targets.sum(1, keepdims=True)
+        probs = worlds.out_of_fold(targets[None])
+    return probs
+
+
+def _labels_alone(task: LabelTask, rows: np.ndarray) -> _Answer:
+    """The given labels, as sure of themselves as the trusted rows say."""
+    num_classes = int(task.true.max()) + 1
+    right = (np.sum(task.given[rows] == task.true[rows]) + 1) / (len(rows) + 2)
+    posterior = np.full((len(task.given), num_classes), (1 - right) / (num_classes - 1), np.float32)
+    posterior[np.arange(len(task.given)), task.given] = right
+    nothing = np.zeros(len(task.given), bool)
+    return _Answer(posterior=posterior, suspicion=nothing.astype(float), flagged=nothing, repaired=task.given)
+
+
+def _figures(answer: _Answer, task: LabelTask, others: np.ndarray) -> dict[str, float]:
+    wrong, flagged = (task.given != task.true)[others], answer.flagged[others]
+    true, posterior = task.true[others], answer.posterior[others]
+    chance = posterior[np.arange(len(true)), true]
+    values = (
+        average_precision_score(wrong, answer.suspicion[others]) if wrong.any() else float("nan"),
+        2 * (wrong & flagged).sum() / max(wrong.sum() + flagged.sum(), 1),
+        (answer.repaired[others] == true).mean(),
+        -np.log(np.maximum(chance.astype(np.float64), 1e-7)).mean(),
+        calibration_error(posterior.max(1), posterior.argmax(1) == true),
+        flagged.mean(),
+    )
+    return {name: float(value) for name, value in zip(FIGURES, values, strict=True)}

@@ -1,0 +1,181 @@
+"""Checkpoints of a training run: written atomically, continued only by the same run, removed when it is done.
+
+The folder holds ``identity.json`` (what the run is) and one file per part of the run, each replaced as a
+whole: after a kill at any moment every file is either the old one or the new one. Contents are tensors and
+plain values, read back with ``weights_only``.
+"""
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from labelfix.errors import OutputError
+from labelfix.rundir import CHECKPOINT_FOLDER
+
+__all__ = ["Checkpoints", "StopRequest", "stop_on_signals"]
+
+FORMAT = 1
+_IDENTITY = "identity.json"
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoint folder of one run.
+
+    Raises
+    ------
+    OutputError
+        From every method, when a file cannot be written or read.
+    """
+
+    folder: Path
+
+    @classmethod
+    def open(cls, out: Path, identity: dict[str, Any], *, resume: bool) -> "Checkpoints":
+        """Return the checkpoints in `out` to continue with `resume`, else an empty folder.
+
+        Parameters
+        ----------
+        identity
+            What must be the same for a run to be continued, as plain values for JSON.
+
+        Raises
+        ------
+        OutputError
+            When the checkpoints belong to a run with other options or input; they are all named.
+        """
+        checkpoints = cls(cls.folder_in(out))
+        path = checkpoints.folder / _IDENTITY
+        identity = json.loads(json.dumps({"format": FORMAT, **identity}))
+        if path.exists() and resume:
+            _compare(checkpoints.folder, _read_identity(path), identity)
+            return checkpoints
+        for stale in (path, *checkpoints.folder.glob("*.pt")):
+            stale.unlink(missing_ok=True)
+        try:
+            checkpoints.folder.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(identity, indent=2, ensure_ascii=False)
+            _replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        except OSError as error:
+            raise OutputError(
+                f"{path}: cannot be written ({error.strerror}). Choose another --out."
+            ) from error
+        return checkpoints
+
+    @staticmethod
+    def folder_in(out: Path) -> Path:
+        """Return where the checkpoints of the run directory `out` are."""
+        return out / CHECKPOINT_FOLDER
+
+    def path(self, name: str) -> Path:
+        """Return the file of the part called `name`."""
+        return self.folder / f"{name}.pt"
+
+    def save(self, name: str, state: dict[str, Any]) -> None:
+        """Replace the part called `name` with `state`: tensors and plain values, nested as you like."""
+        try:
+            _replace(self.path(name), lambda temporary: torch.save(state, temporary))
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            raise OutputError(
+                f"{self.path(name)}: cannot be written ({error}). Make room, then go on with --resume."
+            ) from error
+
+    def load(self, name: str) -> dict[str, Any] | None:
+        """Return the part called `name`, on the CPU; None where there is none."""
+        path = self.path(name)
+        if not path.exists():
+            return None
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged file fails in many ways
+            raise OutputError(
+                f"{path}: cannot be read as a checkpoint ({type(error).__name__}). Delete it to repeat that "
+                "part of the training, or start over with --force."
+            ) from error
+
+
+def _read_identity(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path}: cannot be read ({error}). Start over with --force.") from error
+
+
+def _compare(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Refuse to continue where old and new identity differ; nested dictionaries are compared by their keys."""
+    differences = _differences(old, new)
+    if differences:
+        raise OutputError(
+            f"{folder}: belongs to another run: {'; '.join(differences[:5])}"
+            f"{f'; and {len(differences) - 5} more' if len(differences) > 5 else ''}. "
+            "Give the same options and input, or start over with --force instead of --resume."
+        )
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    found = []
+    for key in [*old, *(key for key in new if key not in old)]:
+        was, now = old.get(key), new.get(key)
+        if isinstance(was, dict) and isinstance(now, dict):
+            found += _differences(was, now)
+        elif was != now:
+            found.append(f"{key} was {_short(was)}, now {_short(now)}")
+    return found
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _replace(path: Path, write: Any) -> None:
+    temporary = path.with_suffix(".tmp")  # one writer: what a killed run left is overwritten
+    write(temporary)
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+# --------------------------------------------------------------------------------------------------- signals
+
+
+class StopRequest:
+    """Whether someone asked the run to stop; looked at between steps."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Turn the first SIGINT or SIGTERM into a request, so that a step is finished and saved; a second one stops.
+
+    Outside the main thread, where signals cannot be handled, nothing is changed.
+    """
+    stop = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    watched = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in watched}
+
+    def ask(number: int, frame: Any) -> None:
+        stop.requested = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    for number in watched:
+        signal.signal(number, ask)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,93 @@
+"""The validated input as one value, `LabelTable`.
+
+N images, R label rows, K classes, E extra trusted images (trusted, but without a given label).
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+__all__ = ["NO_LABEL", "LabelTable"]
+
+NO_LABEL = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelTable:
+    """The validated input.
+
+    Attributes
+    ----------
+    images
+        (N,) large_string: names as the labels table writes them, in order of first appearance.
+    keys
+        (N,) large_string: what identifies each image (for a folder: its path relative to the folder).
+    classes
+        (K,) class names; every label below is an index into them.
+    given
+        (N,) int32: the given label; with several annotators their majority.
+    trusted
+        (N,) int32: the trusted label, -1 where there is none.
+    row_image, row_label, row_annotator
+        (R,) int32 per label row: image number, label, annotator (-1 where the cell is empty).
+    annotators
+        Names of the annotators, sorted; empty where the table has no such column.
+    extra_keys, extra_trusted
+        (E,) trusted images that are not in the labels table, and their labels.
+    ties
+        How many majorities were tied and went to the more reliable annotator, or to class order.
+    missing
+        Names of images that were left out because there is no such file.
+    warnings
+        What a person should know before trusting the result, in full sentences.
+    """
+
+    images: pa.Array
+    keys: pa.Array
+    classes: tuple[str, ...]
+    given: np.ndarray
+    trusted: np.ndarray
+    row_image: np.ndarray
+    row_label: np.ndarray
+    row_annotator: np.ndarray
+    annotators: tuple[str, ...]
+    extra_keys: pa.Array
+    extra_trusted: np.ndarray
+    ties: int
+    missing: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def num_images(self) -> int:
+        """N: the number of images that have a given label."""
+        return len(self.images)
+
+    @property
+    def pairs(self) -> np.ndarray:
+        """Image numbers that have both a given and a trusted label, ascending."""
+        return np.flatnonzero(self.trusted != NO_LABEL)
+
+    def only(self, kept: np.ndarray) -> "LabelTable":
+        """Return the table without some images; `kept` (N + E,) bool covers the extra trusted ones too."""
+        kept_N, kept_E = kept[: self.num_images], kept[self.num_images :]
+        number = np.cumsum(kept_N, dtype=np.int32) - 1
+        rows = kept_N[self.row_image]
+        return replace(
+            self,
+            images=self.images.filter(pa.array(kept_N)),
+            keys=self.keys.filter(pa.array(kept_N)),
+            given=self.given[kept_N],
+            trusted=self.trusted[kept_N],
+            row_image=number[self.row_image[rows]],
+            row_label=self.row_label[rows],
+            row_annotator=self.row_annotator[rows],
+            extra_keys=self.extra_keys.filter(pa.array(kept_E)),
+            extra_trusted=self.extra_trusted[kept_E],
+        )
+
+    def with_extra(self, extra: np.ndarray) -> "LabelTable":
+        """Return the table with only some of the extra trusted images, by their positions."""
+        kept = np.ones(self.num_images + len(self.extra_trusted), bool)
+        kept[self.num_images :] = np.isin(np.arange(len(self.extra_trusted)), extra)
+        return self.only(kept)

@@ -1,0 +1,282 @@
+"""From label tables to one validated `LabelTable`: images, classes, given and trusted labels, annotators.
+
+Nothing is trained before everything here has passed. N images, R label rows, K classes, E extra trusted
+images. Every image keeps the row number it gets here: its place in the order of first appearance in the
+labels table. What is done per row is done in arrays; loops run over distinct names only.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from labelfix.dataset.classes import check_classes, class_warnings, sort_classes
+from labelfix.dataset.consensus import majority_labels
+from labelfix.dataset.encoding import Column, encode
+from labelfix.dataset.faults import describe_repeats, describe_unknown, name_at, places_of
+from labelfix.dataset.identity import Identify, lexical_keys
+from labelfix.dataset.label_table import NO_LABEL, LabelTable
+from labelfix.errors import SHOWN_PROBLEMS, InputError
+from labelfix.tables import Problems, RawTable, read_table
+
+__all__ = ["read_label_table"]
+
+
+def read_label_table(
+    labels: Any,
+    trusted: Any = None,
+    *,
+    classes: Sequence[str] | None = None,
+    identify: Identify = lexical_keys,
+    skip_missing: bool = False,
+) -> LabelTable:
+    """Read and validate the labels and the trusted labels.
+
+    Parameters
+    ----------
+    labels
+        Path or table with ``image``, ``label`` and optionally ``annotator``.
+    trusted
+        Path or table with ``image`` and ``label``, a list of them, or None.
+    classes
+        Class names in order; None takes the labels that occur, sorted (by value when all are integers).
+    identify
+        Turns names into identities; `labelfix.images.ImageFolder.identify` for a folder of images.
+    skip_missing
+        Leave rows out whose image `identify` does not know, listing them in `missing`, instead of failing.
+
+    Raises
+    ------
+    InputError
+        With every fault: unknown files, repeated rows, empty cells, contradicting trusted labels, labels that
+        are not in `classes`.
+    """
+    problems = Problems()
+    wanted = None if classes is None else check_classes(list(classes), "--classes", problems)
+    wanted = None if problems.count else wanted  # else every label would be reported against a wrong list
+    more = [] if trusted is None else list(trusted) if isinstance(trusted, (list, tuple)) else [trusted]
+    raws = [
+        read_table(source, problems, trusted=number > 0, name=name)
+        for number, (source, name) in enumerate(zip([labels, *more], _names(labels, more), strict=True))
+    ]
+    return _Reading(problems, identify, skip_missing).read(raws[0], [raw for raw in raws[1:] if raw], wanted)
+
+
+def _names(labels: Any, trusted: list[Any]) -> list[str]:
+    """Return what to call each table: its file name, or its path where two have the same name."""
+    memory = [f"trusted {n}" if len(trusted) > 1 else "trusted" for n in range(1, len(trusted) + 1)]
+    plain, full = [], []
+    for source, name in zip([labels, *trusted], ["labels", *memory], strict=True):
+        is_path = isinstance(source, (str, os.PathLike))
+        plain.append(os.path.basename(os.fspath(source)) if is_path else name)
+        full.append(os.fspath(source) if is_path else name)
+    times = Counter(plain)
+    return [long if times[short] > 1 else short for short, long in zip(plain, full, strict=True)]
+
+
+class _Reading:
+    def __init__(self, problems: Problems, identify: Identify, skip_missing: bool):
+        self.problems = problems
+        self.identify = identify
+        self.skip_missing = skip_missing
+        self.number_of: dict[str, int] = {}  # identity -> its number, over all tables
+        self.missing: dict[str, None] = {}
+
+    def read(
+        self, given: RawTable | None, trusted: list[RawTable], wanted: tuple[str, ...] | None
+    ) -> LabelTable:
+        tables = [given, *trusted] if given else trusted
+        images = [self._identify(raw) for raw in tables]
+        labels = [encode(raw.columns["label"]) for raw in tables]
+        classes = wanted if wanted is not None else self._classes(labels)
+        codes = [self._label_codes(raw, label, classes) for raw, label in zip(tables, labels, strict=True)]
+        who = self._annotators(given)
+        if given:
+            self._report_repeats(given, images[0], who)
+        extra = 1 if given else 0
+        truth = self._merge_trusted(trusted, images[extra:], codes[extra:], classes)
+        self.problems.raise_if_any()
+        assert given is not None
+        return self._assemble(given, images[0], codes[0], who, truth, classes, bool(trusted))
+
+    # ------------------------------------------------------------------------------------------------ images
+
+    def _identify(self, raw: RawTable) -> np.ndarray:
+        """Return, (R,) int32, every row's image number; -1 where the cell is empty or the image unknown."""
+        names = encode(raw.columns["image"])
+        number_of = self.number_of
+        keys = self.identify(names.values, raw.folder)
+        lookup = [NO_LABEL if key is None else number_of.setdefault(key, len(number_of)) for key in keys]
+        codes = np.array([*lookup, NO_LABEL], np.int32)[names.codes]
+        lost = np.flatnonzero((names.codes >= 0) & (codes < 0))
+        if self.skip_missing:
+            self.missing.update(dict.fromkeys(names.values[code] for code in names.codes[lost].tolist()))
+        else:
+            self.problems.add_many(len(lost), lambda: self._describe_lost(raw, lost[:SHOWN_PROBLEMS]))
+        return codes
+
+    def _describe_lost(self, raw: RawTable, rows: np.ndarray) -> Iterator[str]:
+        names = [raw.columns["image"][int(row)].as_py() for row in rows]
+        explain = getattr(self.identify, "explain", None)
+        reasons = (
+            explain(names, raw.folder) if explain else [f"there is no image {name!r}." for name in names]
+        )
+        for place, reason in zip(raw.at(rows), reasons, strict=True):
+            yield f"{place}: {reason} Correct the row, or go on without such rows with --missing quarantine."
+
+    def _annotators(self, given: RawTable | None) -> Column:
+        """Return the annotator of every row, numbered in the order of their names."""
+        if given is None or "annotator" not in given.columns:
+            return Column(np.full(given.num_rows if given else 0, -1, np.int32), [])
+        who = encode(given.columns["annotator"])
+        order = sorted(range(len(who.values)), key=who.values.__getitem__)
+        rank = np.empty(len(order) + 1, np.int32)
+        rank[order] = np.arange(len(order))
+        rank[-1] = -1
+        return Column(rank[who.codes], [who.values[i] for i in order])
+
+    def _report_repeats(self, raw: RawTable, images: np.ndarray, who: Column) -> None:
+        """Report every row that repeats the (image, annotator) pair of an earlier row."""
+        rows = np.flatnonzero(images >= 0)
+        pairs = images[rows].astype(np.int64) * (len(who.values) + 1) + who.codes[rows] + 1
+        _, first, inverse = np.unique(pairs, return_index=True, return_inverse=True)
+        before = rows[first][inverse]
+        repeats = np.flatnonzero(before != rows)
+        self.problems.add_many(
+            len(repeats),
+            lambda: describe_repeats(
+                raw, who, rows[repeats[:SHOWN_PROBLEMS]], before[repeats[:SHOWN_PROBLEMS]]
+            ),
+        )
+
+    # ----------------------------------------------------------------------------------------------- classes
+
+    def _classes(self, labels: list[Column]) -> tuple[str, ...]:
+        classes = sort_classes({name for column in labels for name in column.values})
+        if len(classes) < 2 and not self.problems.count:
+            self.problems.add(
+                f"the tables hold {len(classes)} class{'es' * (not classes)} ({', '.join(classes)}); expected at "
+                "least two. Name the classes with --classes if some do not occur."
+            )
+        return classes
+
+    def _label_codes(self, raw: RawTable, labels: Column, classes: tuple[str, ...]) -> np.ndarray:
+        index = {name: k for k, name in enumerate(classes)}
+        lookup = np.array([index.get(name, NO_LABEL) for name in labels.values] + [NO_LABEL], np.int32)
+        codes = lookup[labels.codes]
+        wrong = np.flatnonzero((labels.codes >= 0) & (codes == NO_LABEL))
+        self.problems.add_many(
+            len(wrong), lambda: describe_unknown(raw, labels, wrong[:SHOWN_PROBLEMS], classes)
+        )
+        return codes
+
+    # ----------------------------------------------------------------------------------------------- trusted
+
+    def _merge_trusted(
+        self,
+        tables: list[RawTable],
+        images: list[np.ndarray],
+        codes: list[np.ndarray],
+        classes: tuple[str, ...],
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the trusted images and their labels; report images that have two."""
+        nothing = [np.empty(0, np.int32)]
+        image, label = np.concatenate(images + nothing), np.concatenate(codes + nothing)
+        rows = np.flatnonzero((image >= 0) & (label != NO_LABEL))
+        _, first, inverse = np.unique(image[rows], return_index=True, return_inverse=True)
+        origin = rows[first][inverse]
+        clashes = np.flatnonzero(label[rows] != label[origin])
+        here, there = rows[clashes[:SHOWN_PROBLEMS]], origin[clashes[:SHOWN_PROBLEMS]]
+
+        def describe() -> Iterator[str]:
+            places = zip(here, there, places_of(tables, here), places_of(tables, there), strict=True)
+            for row, other, place, earlier in places:
+                name = name_at(tables, row)
+                yield (
+                    f"{place}: the trusted label of {name!r} is {classes[label[row]]!r}, but "
+                    f"{classes[label[other]]!r} at {earlier}; expected one. Keep the right one."
+                )
+
+        self.problems.add_many(len(clashes), describe)
+        return image[rows][first], label[rows][first]
+
+    # -------------------------------------------------------------------------------------------- everything
+
+    def _assemble(
+        self,
+        given: RawTable,
+        images: np.ndarray,
+        labels: np.ndarray,
+        who: Column,
+        truth: tuple[np.ndarray, np.ndarray],
+        classes: tuple[str, ...],
+        any_trusted: bool,
+    ) -> LabelTable:
+        rows = np.flatnonzero(images >= 0)
+        if not len(rows):
+            raise InputError(
+                f"{given.name}: none of its images exists ({next(iter(self.missing))!r}, for one); expected at "
+                "least one. Check the image folder."
+            )
+        # Numbers were given in order of first appearance, so this is that order too.
+        numbers, first = np.unique(images[rows], return_index=True)
+        rank = np.full(len(self.number_of), -1, np.int32)
+        rank[numbers] = np.arange(len(numbers), dtype=np.int32)
+        row_image, row_label = rank[images[rows]], labels[rows]
+        trusted_numbers, trusted_labels = truth
+        trusted_of = np.full(len(self.number_of), NO_LABEL, np.int32)
+        trusted_of[trusted_numbers] = trusted_labels
+        trusted = trusted_of[numbers]
+        is_extra = rank[trusted_numbers] < 0
+        majority, tied = majority_labels(row_image, row_label, who.codes[rows], trusted, len(classes))
+        keys = pa.array(list(self.number_of), pa.large_string())
+        return LabelTable(
+            images=given.columns["image"].take(pa.array(rows[first])),
+            keys=keys.take(pa.array(numbers)),
+            classes=classes,
+            given=majority,
+            trusted=trusted,
+            row_image=row_image,
+            row_label=row_label,
+            row_annotator=who.codes[rows],
+            annotators=tuple(who.values),
+            extra_keys=keys.take(pa.array(trusted_numbers[is_extra])),
+            extra_trusted=trusted_labels[is_extra],
+            ties=int(tied.sum()),
+            missing=tuple(self.missing),
+            warnings=(*self._warnings(row_label, trusted_labels, classes, int(tied.sum()), any_trusted),),
+        )
+
+    def _warnings(
+        self,
+        given: np.ndarray,
+        trusted: np.ndarray,
+        classes: tuple[str, ...],
+        ties: int,
+        any_trusted: bool,
+    ) -> Iterator[str]:
+        if self.missing:
+            yield (
+                f"{_images(len(self.missing))} left out, because there is no such file "
+                f"({next(iter(self.missing))!r}, for one)."
+            )
+        if any_trusted and not len(trusted):
+            yield "none of the trusted images exists, so that there is no trusted label."
+        yield from class_warnings(
+            classes,
+            np.bincount(given, minlength=len(classes)),
+            np.bincount(trusted, minlength=len(classes)),
+            trusted=len(trusted) > 0,
+        )
+        if ties:
+            yield (
+                f"{_images(ties)} with a tie among the annotators; the label of the more reliable one was taken, "
+                "or the first in class order."
+            )
+
+
+def _images(count: int) -> str:
+    return f"{count:,} image{'s' * (count != 1)}"

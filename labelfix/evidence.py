@@ -1,0 +1,277 @@
+"""The posterior over the true class as a conditional logit: weights shared by all classes, fitted on trusted rows.
+
+For a row with given label g and evidence p^1 … p^E (class probabilities from E sources),
+
+    log q_k = sum_e a_e log p^e_k + b log T[k, g] + [k = g] (c + d_1 log p^1_g + d_2 max_j log p^1_j) + bias_k,
+
+up to a constant. a_e = 1/E, b = 1 and all else 0 is Bayes' rule for class-conditional noise: the centre of the
+penalty. The terms in d let the given label count for less where the image is hard, which is how people (and
+networks) err. Which terms take part is chosen by the cross-validated likelihood on trusted rows: `choose_form`.
+
+M trusted rows, n rows of a chunk, K classes, C candidate classes of a row, E kinds of evidence, P terms.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from labelfix.transition import LOG_FLOOR, Transition
+
+__all__ = ["Form", "Posterior", "TrustedRows", "choose_form", "fit_posterior", "ladder"]
+
+# Standard deviation of the weights around Bayes' rule: a few dozen trusted rows outweigh it.
+WEIGHT_SPREAD = 1.0
+BIAS_SPREAD = 0.3
+# Beyond so many classes, a trusted row is compared with its most probable ones only.
+FULL_CLASSES = 64
+CANDIDATES = 48
+# A larger form must beat the best smaller one by so many standard errors of their difference.
+MARGIN = 0.2
+NEWTON_STEPS = 25
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrustedRows:
+    """What is known of the trusted rows.
+
+    Attributes
+    ----------
+    log_probs
+        (E, M, K) float32: log-probabilities of each kind of evidence, none of which saw the row's own truth.
+    given, true
+        (M,) int64.
+    weight
+        (M,) float64 with mean 1: 1 / inclusion probability, scaled.
+    fold
+        (M,) the fold of each row.
+    """
+
+    log_probs: np.ndarray
+    given: np.ndarray
+    true: np.ndarray
+    weight: np.ndarray
+    fold: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.given)
+
+    def only(self, chosen: np.ndarray) -> "TrustedRows":
+        """Return the rows that `chosen` (M,) bool marks."""
+        return TrustedRows(
+            log_probs=self.log_probs[:, chosen],
+            given=self.given[chosen],
+            true=self.true[chosen],
+            weight=self.weight[chosen],
+            fold=self.fold[chosen],
+        )
+
+
+@dataclass(frozen=True)
+class Form:
+    """Which terms take part: kinds of evidence by number, the terms in d, a bias per class."""
+
+    evidence: tuple[int, ...]
+    local: bool = False
+    bias: bool = False
+
+    def columns(self, num_evidence: int, num_classes: int) -> np.ndarray:
+        """Return the columns of `_terms` that take part."""
+        chosen = [*self.evidence, num_evidence, num_evidence + 1]
+        chosen += [num_evidence + 2, num_evidence + 3] if self.local else []
+        chosen += list(range(num_evidence + 4, num_evidence + 4 + num_classes)) if self.bias else []
+        return np.array(chosen)
+
+
+def ladder(num_evidence: int, num_classes: int) -> list[Form]:
+    """Return the forms to choose from, smallest first; the first leaves the images out altogether."""
+    every = tuple(range(num_evidence))
+    forms = [Form(()), *(Form((e,)) for e in every)]
+    if num_evidence > 1:
+        forms.append(Form(every))
+    forms.append(Form(every, local=True))
+    if num_classes <= FULL_CLASSES:
+        forms.append(Form(every, local=True, bias=True))
+    return forms
+
+
+# -------------------------------------------------------------------------------------------------- the fit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Posterior:
+    """A fitted posterior: T, the form, and the weights (E + 4 + K,) of all terms, 0 where one takes no part."""
+
+    transition: Transition
+    form: Form
+    weights: np.ndarray
+
+    def uses(self, evidence: int) -> bool:
+        """Return whether evidence number `evidence` counts for anything."""
+        return bool(self.weights[evidence]) or (evidence == 0 and self.form.local)
+
+    def predict(self, log_probs: Sequence[np.ndarray | None], given: np.ndarray) -> np.ndarray:
+        """Return the posterior (n, K) float32 of rows with log-probabilities E x (n, K) and labels (n,).
+
+        Evidence that is not used may be None.
+        """
+        num_classes, num_evidence = len(self.transition.counts), len(log_probs)
+        w = self.weights.astype(np.float32)
+        b, c, d1, d2 = w[num_evidence : num_evidence + 4]
+        bonus = b * np.log(self.transition.probability) + w[num_evidence + 4 :][:, None]  # (true, given)
+        bonus += c * np.eye(num_classes)
+        scores = bonus.T.astype(np.float32)[given]
+        for weight, log_p in zip(w[:num_evidence], log_probs, strict=True):
+            if weight and log_p is not None:
+                scores += weight * log_p
+        if self.form.local:
+            rows = np.arange(len(given))
+            first = log_probs[0]
+            assert first is not None
+            scores[rows, given] += d1 * _given_score(first[rows, given]) + d2 * _best_score(first.max(1))
+        scores -= scores.max(1, keepdims=True)
+        np.exp(scores, out=scores)
+        scores /= scores.sum(1, keepdims=True)
+        return scores
+
+
+def _given_score(log_p: np.ndarray) -> np.ndarray:
+    return 0.5 * log_p + 1.0
+
+
+def _best_score(log_p: np.ndarray) -> np.ndarray:
+    return log_p + 1.0
+
+
+def fit_posterior(
+    trusted: TrustedRows, soft_counts: np.ndarray, form: Form, *, prior_rows: float
+) -> Posterior:
+    """Fit the weights by penalised maximum likelihood; without trusted rows they stay at Bayes' rule.
+
+    Parameters
+    ----------
+    trusted
+        The rows to fit on.
+    soft_counts
+        (K, K) from `labelfix.transition.label_counts`.
+    form
+        Which terms take part.
+    prior_rows
+        Strength of the transition matrix's prior.
+    """
+    num_evidence, num_classes = len(trusted.log_probs), len(soft_counts)
+    transition = Transition.fit(trusted.true, trusted.given, trusted.weight, soft_counts, prior_rows)
+    columns = form.columns(num_evidence, num_classes)
+    weights = np.zeros(num_evidence + 4 + num_classes)
+    weights[list(form.evidence)] = 1.0 / max(len(form.evidence), 1)
+    weights[num_evidence] = 1.0
+    if len(trusted):
+        log_t = transition.log_without_own(trusted.true, trusted.given, trusted.weight)
+        terms, true = _terms(trusted, log_t, form.bias)
+        spread = np.where(columns >= num_evidence + 4, BIAS_SPREAD, WEIGHT_SPREAD)
+        weights[columns] = _maximise(terms[:, :, columns], true, weights[columns], spread)
+    return Posterior(transition=transition, form=form, weights=weights)
+
+
+def _candidates(trusted: TrustedRows) -> np.ndarray:
+    """Return the classes (M, C) that each row is compared over: all, or its likeliest, the given and the true."""
+    num_classes = trusted.log_probs.shape[2]
+    if num_classes <= FULL_CLASSES:
+        return np.tile(np.arange(num_classes), (len(trusted), 1))
+    rank = trusted.log_probs.mean(0)
+    rows = np.arange(len(trusted))
+    rank[rows, trusted.given] = np.inf
+    rank[rows, trusted.true] = np.inf
+    return np.argpartition(-rank, CANDIDATES, axis=1)[:, :CANDIDATES]
+
+
+def _terms(trusted: TrustedRows, log_t: np.ndarray, bias: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return all terms (M, C, E + 4 [+ K]) and the place (M,) of the true class among each row's candidates."""
+    classes = _candidates(trusted)
+    rows = np.arange(len(trusted))
+    first = trusted.log_probs[0] if len(trusted.log_probs) else np.zeros(log_t.shape)
+    is_given = (classes == trusted.given[:, None]).astype(np.float64)
+    columns = [np.take_along_axis(log_p, classes, axis=1) for log_p in trusted.log_probs]
+    columns += [np.take_along_axis(log_t, classes, axis=1), is_given]
+    columns.append(is_given * _given_score(first[rows, trusted.given])[:, None])
+    columns.append(is_given * _best_score(first.max(1))[:, None])
+    terms = np.stack(columns, axis=2)
+    if bias:
+        terms = np.concatenate([terms, np.eye(log_t.shape[1])[classes]], axis=2)
+    return terms, (classes == trusted.true[:, None]).argmax(1)
+
+
+def _maximise(terms: np.ndarray, true: np.ndarray, centre: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Maximise the penalised likelihood by Newton's method with halved steps; terms (M, C, P), true (M,)."""
+    rows = np.arange(len(true))
+    precision = spread**-2.0
+
+    def objective(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        scores = terms @ weights
+        scores -= scores.max(1, keepdims=True)
+        q = np.exp(scores)
+        total = q.sum(1, keepdims=True)
+        q /= total
+        loss = float((np.log(total[:, 0]) - scores[rows, true]).sum())
+        return loss + 0.5 * float(precision @ (weights - centre) ** 2), q
+
+    weights, (loss, q) = centre, objective(centre)
+    reached = terms[rows, true].sum(0)
+    for _ in range(NEWTON_STEPS):
+        mean = np.matmul(q[:, None, :], terms)[:, 0]  # (M, P)
+        slope = mean.sum(0) - reached + precision * (weights - centre)
+        root = (terms * np.sqrt(q)[:, :, None]).reshape(-1, terms.shape[2])
+        step = np.linalg.solve(root.T @ root - mean.T @ mean + np.diag(precision), slope)
+        length = 1.0
+        while length > 1e-4:
+            candidate = weights - length * step
+            new_loss, new_q = objective(candidate)
+            if new_loss <= loss:
+                break
+            length /= 2
+        else:
+            break
+        weights, loss, q = candidate, new_loss, new_q
+        if np.abs(length * step).max() < 1e-4:
+            break
+    return weights.round(6)  # the order of summation leaves no trace
+
+
+# --------------------------------------------------------------------------------------------------- selection
+
+
+def choose_form(
+    trusted: TrustedRows, soft_counts: np.ndarray, *, prior_rows: float, forms: Sequence[Form] | None = None
+) -> Form:
+    """Choose the form with the best cross-validated likelihood on the trusted rows.
+
+    A larger form is taken only where it beats the best smaller one by a fifth of a standard error of their paired
+    difference, so that no evidence makes the result worse than leaving it out.
+    """
+    forms = forms or ladder(len(trusted.log_probs), len(soft_counts))
+    every = Form(tuple(range(len(trusted.log_probs))))
+    if len(np.unique(trusted.fold)) < 2 or len(trusted) < 10:
+        return every  # too few to choose by: all evidence, weighed by its prior
+    best, best_loss = None, np.zeros(0)
+    for form in forms:
+        loss = _cross_validated_loss(trusted, soft_counts, form, prior_rows)
+        if best is not None:
+            gain = best_loss - loss
+            error = gain.std(ddof=1) / np.sqrt(len(gain))
+        if best is None or gain.mean() > MARGIN * error:
+            best, best_loss = form, loss
+    assert best is not None
+    return best
+
+
+def _cross_validated_loss(
+    trusted: TrustedRows, soft_counts: np.ndarray, form: Form, prior_rows: float
+) -> np.ndarray:
+    """Negative log-likelihood (M,) of every trusted row under a fit without its fold."""
+    loss = np.empty(len(trusted))
+    for fold in np.unique(trusted.fold):
+        inside = trusted.fold == fold
+        fitted = fit_posterior(trusted.only(~inside), soft_counts, form, prior_rows=prior_rows)
+        q = fitted.predict(list(trusted.log_probs[:, inside]), trusted.given[inside])
+        loss[inside] = -np.log(np.maximum(q[np.arange(len(q)), trusted.true[inside]], LOG_FLOOR))
+    return loss

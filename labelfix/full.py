@@ -1,0 +1,406 @@
+"""``--train full``: from a folder of images to evidence for the verdict, by MSLG on the network itself.
+
+With one fold, a stratified share of the (given, trusted) pairs is held out: training never sees their trusted
+labels, but the images train on their given labels, exactly as the images do that nobody verified. So what the
+network and the label store say of a held-out pair is distributed as what they say of any other image, memorised
+given labels included, and weights and estimates that the verdict draws from these pairs hold for the other
+images. Probabilities of images that the network never saw would not do: it has learnt some given labels by
+heart, and a verdict fitted on unseen images would count such a label twice. The other trusted pairs serve
+the meta-loss, and no figure rests on them.
+
+With F > 1 folds, network f sees neither the given nor the trusted labels of fold f, and every pair calibrates.
+
+N images with a given label, E extra trusted ones, P = N + E, K classes, F folds.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from torch import Tensor, nn
+
+import labelfix
+from labelfix.backbones import Backbone, load_backbone, trainable_network
+from labelfix.checkpoints import Checkpoints, StopRequest, stop_on_signals
+from labelfix.config import CleanConfig, Precision, TrustedRole, option_owners
+from labelfix.dataset import LabelTable
+from labelfix.errors import InputError, TrainingError
+from labelfix.features import choose_device, choose_dtype
+from labelfix.folds import assign_folds, hash_keys
+from labelfix.history import EpochRow, Watcher, watching, write_history
+from labelfix.images import ImageFolder
+from labelfix.pixels import Augmentation, PixelSource, PixelStore, decode_images, describe
+from labelfix.progress import Progress
+from labelfix.rundir import RunDirectory
+from labelfix.training import NetworkTask, NetworkTraining, Roles, predict, random_seed
+
+__all__ = ["FullData", "FullEvidence", "Gathered", "gather_full", "train_folds"]
+
+CALIBRATION_FOLDS = 5
+# Options that do not change what a network becomes: a run may be resumed with other values.
+FREE_OPTIONS = ("cache_dir", "pixel_budget", "soft_label_top_k", "workers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullData:
+    """What the networks learn from.
+
+    Attributes
+    ----------
+    pixels
+        Images 0 to P - 1; those with a given label come first.
+    given
+        (N,) given labels.
+    trusted
+        (P,) trusted labels, -1 where there is none.
+    hashes
+        (P,) from `labelfix.folds.hash_keys`; they decide folds and order.
+    num_classes
+        K.
+    """
+
+    pixels: PixelStore
+    given: np.ndarray
+    trusted: np.ndarray
+    hashes: np.ndarray
+    num_classes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullEvidence:
+    """What the networks say about every image with a given label.
+
+    Attributes
+    ----------
+    probs
+        (N, K) float32: class probabilities; of networks that did not train on the image, with several folds.
+    label_logits
+        (N, K) float32: MSLG's label logits, averaged over the networks that trained on the given label.
+    fold
+        (N,) int32: within which the verdict holds out.
+    calibrating
+        (N,) bool: trusted rows that the verdict may learn and measure from.
+    """
+
+    probs: np.ndarray
+    label_logits: np.ndarray
+    fold: np.ndarray
+    calibrating: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gathered:
+    """`gather_full`'s evidence, with the table of the readable images, why not the others, and a record."""
+
+    table: LabelTable
+    evidence: FullEvidence
+    unreadable: dict[str, str]
+    record: dict[str, Any]
+
+
+def gather_full(
+    folder: ImageFolder,
+    table: LabelTable,
+    config: CleanConfig,
+    run: RunDirectory,
+    *,
+    resume: bool,
+    progress: Progress,
+) -> Gathered:
+    """Decode the images, train the network of `config` on them and return its evidence.
+
+    Raises
+    ------
+    LabelfixError
+        When nothing is trusted, the backbone cannot be had, checkpoints belong to another run, or training
+        leaves the finite numbers.
+    """
+    if not (table.trusted >= 0).any() and not len(table.extra_trusted):
+        raise InputError(
+            "--train full: there is no trusted label, and MSLG moves labels by trusted images alone. "
+            "Give some with --trusted, or use --train head."
+        )
+    device = choose_device(config.device)
+    settings = config.features
+    backbone = load_backbone(
+        settings.backbone, checkpoint=settings.checkpoint, image_size=settings.image_size
+    )
+    keys = table.keys.to_pylist() + table.extra_keys.to_pylist()
+    source = PixelSource(
+        paths=[folder.path(key) for key in keys],
+        side=backbone.side,
+        interpolation=backbone.interpolation,
+        workers=settings.workers,
+    )
+    checkpoint_folder = Checkpoints.folder_in(run.path)
+    decoded = decode_images(
+        source, checkpoint_folder, budget=config.full.pixel_budget, device=device, progress=progress
+    )
+    names = table.images.to_pylist() + table.extra_keys.to_pylist()
+    unreadable = {names[row]: reason for row, reason in sorted(decoded.unreadable.items())}
+    if unreadable:
+        progress.note(f"warning: {len(unreadable):,} images could not be read; see quarantine.parquet.")
+    said = describe(decoded, keys)
+    readable = np.ones(len(keys), bool)
+    readable[list(decoded.unreadable)] = False
+    table = table.only(readable)
+    keys = table.keys.to_pylist() + table.extra_keys.to_pylist()
+    data = FullData(
+        pixels=_Renumbered(decoded.store, torch.from_numpy(np.flatnonzero(readable))),
+        given=table.given,
+        trusted=np.concatenate([table.trusted, table.extra_trusted]),
+        hashes=hash_keys(keys, config.seed),
+        num_classes=len(table.classes),
+    )
+    identity = _identity(table, config, backbone, said["images_digest"], device)
+    checkpoints = Checkpoints.open(run.path, identity, resume=resume)
+    evidence = train_folds(data, backbone, config, checkpoints, device=device, run=run, progress=progress)
+    record = {
+        "backbone": backbone.name,
+        "weights_digest": backbone.weights_digest,
+        "image_size": backbone.side,
+        "precision": str(_training_dtype(config, device) or torch.float32).removeprefix("torch."),
+        "held_out_rows": int(evidence.calibrating.sum()),
+        **said,
+    }
+    return Gathered(table=table, evidence=evidence, unreadable=unreadable, record=record)
+
+
+class _Renumbered:
+    """A store without the unreadable images."""
+
+    def __init__(self, store: PixelStore, kept: Tensor):
+        self.store = store
+        self.kept = kept
+
+    def batches(self, rows: Any) -> Any:
+        return self.store.batches([self.kept[batch] for batch in rows])
+
+
+def _identity(
+    table: LabelTable, config: CleanConfig, backbone: Backbone, images_digest: str, device: torch.device
+) -> dict[str, Any]:
+    """What must be the same for a run to be continued."""
+    owners = option_owners()
+    options = {
+        f"--{name.replace('_', '-')}": value
+        for name, value in config.options().items()
+        if owners[name] != "verdict" and name not in FREE_OPTIONS
+    }
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (table.keys, table.extra_keys):
+        digest.update("\0".join(part.to_pylist()).encode("utf-8", "surrogateescape") + b"\n")
+    for labels in (table.given, table.trusted, table.extra_trusted):
+        digest.update(np.ascontiguousarray(labels, np.int32).tobytes())
+    return {
+        "options": {**options, "--device": device.type, "--classes": list(table.classes)},
+        "the labels": digest.hexdigest(),
+        "the images": images_digest,
+        "the weights of --backbone": backbone.weights_digest,
+        "versions": {
+            "labelfix": labelfix.__version__, "timm": timm.__version__, "torch": torch.__version__.split("+")[0]
+        },
+    }  # fmt: skip
+
+
+def _training_dtype(config: CleanConfig, device: torch.device) -> torch.dtype | None:
+    """Number format of the forward passes; ``auto`` is bfloat16 on a GPU that computes in it, else float32."""
+    precision = config.features.precision
+    if precision is Precision.AUTO and device.type != "cuda":
+        return None
+    dtype = choose_dtype(precision, device)
+    return None if dtype is torch.float32 else dtype
+
+
+# ------------------------------------------------------------------------------------------------------- roles
+
+
+def roles_of_one(data: FullData, config: CleanConfig) -> tuple[Roles, np.ndarray]:
+    """Return the roles in a single network, and the (N,) bool mask of the held-out pairs."""
+    num_given = len(data.given)
+    pairs = np.flatnonzero(data.trusted[:num_given] >= 0)
+    order = np.lexsort((data.hashes[pairs], data.trusted[pairs]))
+    place = np.arange(len(pairs))
+    share = config.full.held_out_share
+    chosen = np.floor((place + 1) * share) > np.floor(place * share)  # every stratum gives its share
+    held_out = np.zeros(num_given, bool)
+    held_out[pairs[order[chosen]]] = True
+    return _roles(data, np.ones(num_given, bool), held_out, config.full.trusted_role), held_out
+
+
+def roles_of_fold(data: FullData, fold: np.ndarray, number: int, config: CleanConfig) -> Roles:
+    """Return the roles in network `number`, which sees nothing of its fold; `fold` is (N,)."""
+    return _roles(
+        data, fold != number, (fold == number) & (data.trusted[: len(fold)] >= 0), config.full.trusted_role
+    )
+
+
+def _roles(data: FullData, trains: np.ndarray, held_out: np.ndarray, role: TrustedRole) -> Roles:
+    """Return roles: `trains` (N,) may train, `held_out` (N,) trusted labels are hidden."""
+    num_given, num_images = len(data.given), len(data.trusted)
+    inside, hidden = np.ones(num_images, bool), np.zeros(num_images, bool)
+    inside[:num_given], hidden[:num_given] = trains, held_out
+    meta = (data.trusted >= 0) & inside & ~hidden
+    given = np.full(num_images, -1, np.int64)
+    given[:num_given] = data.given
+    train = inside & ~meta & (given >= 0)
+    labels = given
+    if role is TrustedRole.META_AND_TRAIN:
+        train, labels = train | meta, np.where(meta, data.trusted, given)
+    by_hash = np.argsort(data.hashes, kind="stable")
+    train_rows, meta_rows, hidden_rows = (by_hash[mask[by_hash]] for mask in (train, meta, hidden))
+    if not len(meta_rows) or len(train_rows) < 2:
+        raise InputError(
+            f"--train full: {len(train_rows)} images to train on and {len(meta_rows)} trusted ones for the "
+            "meta-loss; expected at least 2 and 1. Give more trusted labels, or use --train head."
+        )
+    return Roles(
+        train=train_rows,
+        labels=labels[train_rows],
+        fixed=meta[train_rows],
+        meta=meta_rows,
+        meta_labels=data.trusted[meta_rows],
+        held_out=hidden_rows,
+        held_out_labels=data.trusted[hidden_rows],
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ training
+
+
+def train_folds(
+    data: FullData,
+    backbone: Backbone,
+    config: CleanConfig,
+    checkpoints: Checkpoints,
+    *,
+    device: torch.device,
+    run: RunDirectory,
+    progress: Progress,
+) -> FullEvidence:
+    """Train one network per fold, each from its checkpoint where there is one, and return their evidence.
+
+    Raises
+    ------
+    TrainingError
+        When training leaves the finite numbers.
+    KeyboardInterrupt
+        When SIGINT or SIGTERM asked to stop; the state has been saved.
+    """
+    num_folds, num_given = config.head.folds, len(data.given)
+    strata = np.where(data.trusted[:num_given] >= 0, data.trusted[:num_given], data.num_classes)
+    fold = assign_folds(data.hashes[:num_given], strata, num_folds if num_folds > 1 else CALIBRATION_FOLDS)
+    calibrating = strata < data.num_classes
+    probs = np.zeros((num_given, data.num_classes), np.float32)
+    total = np.zeros_like(probs)
+    times = np.zeros((num_given, 1), np.float32)
+    history: list[EpochRow] = []
+    with stop_on_signals() as stop, watching(progress) as watch:
+        for number in range(num_folds):
+            if num_folds == 1:
+                roles, calibrating = roles_of_one(data, config)
+                asked = np.arange(num_given)
+            else:
+                roles = roles_of_fold(data, fold, number, config)
+                asked = np.flatnonzero(fold == number)
+            task = _task(data, roles, backbone, config, number, device)
+            fitted = _FoldRun(task, backbone, config, checkpoints, run, stop, watch, progress)
+            result = fitted.finish(asked, history)
+            history += [EpochRow(**row) for row in result["history"]]
+            probs[asked] = result["probs"].numpy()
+            moving = roles.train[~roles.fixed]
+            total[moving] += result["label_logits"][torch.from_numpy(moving)].numpy()
+            times[moving] += 1
+    write_history(run.path, history)
+    start = config.head.init_scale * np.eye(data.num_classes, dtype=np.float32)[data.given]
+    label_logits = np.where(times > 0, total / np.maximum(times, 1), start)
+    return FullEvidence(probs=probs, label_logits=label_logits, fold=fold, calibrating=calibrating)
+
+
+def _task(
+    data: FullData, roles: Roles, backbone: Backbone, config: CleanConfig, fold: int, device: torch.device
+) -> NetworkTask:
+    return NetworkTask(
+        pixels=data.pixels,
+        roles=roles,
+        num_images=len(data.trusted),
+        num_classes=data.num_classes,
+        augmentation=Augmentation(config.full.augment, backbone.mean, backbone.std, device),
+        loop=config.head,
+        full=config.full,
+        seed=config.seed,
+        fold=fold,
+        device=device,
+        autocast_dtype=_training_dtype(config, device),
+    )
+
+
+@dataclass(frozen=True)
+class _FoldRun:
+    """One network: from its checkpoint, or the start, to its result."""
+
+    task: NetworkTask
+    backbone: Backbone
+    config: CleanConfig
+    checkpoints: Checkpoints
+    run: RunDirectory
+    stop: StopRequest
+    watch: Watcher
+    progress: Progress
+
+    def finish(self, asked: np.ndarray, earlier: list[EpochRow]) -> dict[str, Any]:
+        """Return history, probabilities of the images `asked` and label logits, training what is missing."""
+        name, result_name = f"fold_{self.task.fold}", f"fold_{self.task.fold}_result"
+        result = self.checkpoints.load(result_name)
+        if result is not None:
+            return result
+        training = NetworkTraining(self._network(), self.task)
+        state = self.checkpoints.load(name)
+        if state is not None:
+            training.restore(state)
+            self.progress.note(f"resumed from {self._where(training)}.")
+
+        def watch(row: EpochRow) -> None:
+            write_history(self.run.path, [*earlier, *training.history])
+            loop = self.task.loop
+            self.watch(row, loop.epochs - row.epoch + loop.epochs * (loop.folds - self.task.fold - 1))
+
+        try:
+            training.run(
+                save=lambda state: self.checkpoints.save(name, state),
+                stopping=lambda: self.stop.requested,
+                watch=watch,
+                last_checkpoint=str(self.checkpoints.path(name)),
+            )
+        except KeyboardInterrupt:
+            if self.stop.requested:
+                raise KeyboardInterrupt(
+                    f"saved at {self._where(training)}. Go on with the same command and --resume."
+                ) from None
+            raise
+        chunks = torch.from_numpy(asked).split(self.config.features.inference_batch)
+        probs = torch.cat([p.cpu() for p in predict(training.model, self.task, chunks)])
+        if not torch.isfinite(probs).all():
+            raise TrainingError(
+                f"training the network, fold {self.task.fold + 1}: its probabilities are not finite numbers. "
+                "Lower --learning-rate, --alpha or --beta and start over with --force."
+            )
+        history = training.state()["history"]
+        result = {"history": history, "probs": probs, "label_logits": training.label_logits_PK.cpu()}
+        self.checkpoints.save(result_name, result)
+        self.checkpoints.path(name).unlink(missing_ok=True)
+        return result
+
+    def _where(self, training: NetworkTraining) -> str:
+        fold = f"fold {self.task.fold + 1}, " if self.task.loop.folds > 1 else ""
+        return f"{fold}epoch {training.epoch + 1}, step {training.step + 1}"
+
+    def _network(self) -> nn.Module:
+        """Build the network with a new classifier that follows from the seed and the fold."""
+        with torch.random.fork_rng([]):
+            torch.manual_seed(random_seed(self.task.seed, self.task.fold, "classifier"))
+            module = trainable_network(self.backbone, self.task.num_classes)
+        return module.to(self.task.device, memory_format=torch.channels_last)  # type: ignore[call-overload]

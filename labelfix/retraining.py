@@ -1,0 +1,264 @@
+"""Evidence beside MSLG's, from softmax regression on the same features and folds.
+
+``given``: trained on the given labels alone, out of fold. It knows no trusted label, so it may serve every fold.
+
+``retrained``: trained on what the trusted rows make of the labels. In world f, a first posterior is fitted on the
+trusted rows outside fold f (to ``given``, to a probe on trusted rows, and to the given label); it becomes the
+target of the rows outside fold f, with the truth for trusted ones; the regression fitted to it speaks for fold f.
+Nothing in world f has seen a trusted label of fold f. The probe speaks for trusted rows of fold g in world f from
+a fit without the folds f and g.
+
+N rows with a given label, E extra trusted rows, P = N + E, M trusted rows, K classes, D features, F folds.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import combinations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from labelfix.evidence import Form, TrustedRows, fit_posterior
+from labelfix.head import HeadData
+from labelfix.posterior import predict_by_fold
+from labelfix.regression import Design, Rows, fit_softmax
+from labelfix.transition import LOG_FLOOR, label_counts
+
+__all__ = ["Worlds", "regression_evidence"]
+
+# The penalty is searched from the first on, upwards and then downwards, while held-out likelihood improves.
+PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+FIRST_PENALTY = 10.0
+PROBE_PENALTY = 3.0
+SEARCH_STEPS, MORE_STEPS, PROBE_STEPS = 6, 8, 12
+SCORES_PER_CHUNK = 1 << 22
+# Targets of all worlds are held at once; beyond this, there is no ``retrained``.
+TARGET_BYTES = 4 << 30
+
+
+def regression_evidence(
+    data: HeadData, fold: np.ndarray, *, prior_rows: float, device: torch.device
+) -> dict[str, np.ndarray]:
+    """Return ``given`` and, where there are trusted pairs, ``retrained``: probabilities (N, K) float32.
+
+    Parameters
+    ----------
+    data
+        As the heads get it.
+    fold
+        (N,) the fold of each row with a given label, 0 to F - 1.
+    prior_rows
+        Strength of the transition matrix's prior in the first posterior.
+    device
+        Where torch computes.
+    """
+    num_given = len(data.given)
+    # in the order of hashes, so that the order of the table plays no part
+    order_N = np.argsort(data.hashes[:num_given], kind="stable")
+    order = np.concatenate([order_N, num_given + np.argsort(data.hashes[num_given:], kind="stable")])
+    worlds = Worlds(
+        HeadData(
+            features=data.features[order],
+            given=data.given[order_N],
+            trusted=data.trusted[order],
+            hashes=data.hashes[order],
+            num_classes=data.num_classes,
+        ),
+        fold[order_N],
+        device,
+    )
+    given_NK = worlds.out_of_fold(worlds.given_targets())
+    found = {"given": given_NK}
+    size = worlds.num_folds * given_NK.nbytes
+    if (data.trusted[:num_given] >= 0).any() and size <= TARGET_BYTES:
+        targets_FNK = worlds.first_posteriors(given_NK, prior_rows)
+        found["retrained"] = worlds.out_of_fold(targets_FNK)
+    back = np.argsort(order_N, kind="stable")
+    return {name: probs_NK[back] for name, probs_NK in found.items()}
+
+
+class Worlds:
+    """Regressions cross-fitted over F folds: world f trains on the rows outside fold f and speaks for fold f.
+
+    Rows are taken in the order they come in; `regression_evidence` sorts them by their hashes first.
+    """
+
+    def __init__(self, data: HeadData, fold_N: np.ndarray, device: torch.device):
+        self.data = data
+        self.fold_N = fold_N
+        self.num_folds = int(fold_N.max()) + 1
+        self.num_given = len(data.given)
+        self.device = device
+        chunk = max(256, min(8192, SCORES_PER_CHUNK // (self.num_folds * data.num_classes)))
+        self.design = Design(data.features, chunk, device)
+        fold_P = np.append(fold_N, np.full(len(data.trusted) - self.num_given, -1))  # extra rows have no fold
+        self.fold_P = torch.from_numpy(fold_P.astype(np.int64)).to(device)
+        self.inside_PF = (self.fold_P.unsqueeze(1) != torch.arange(self.num_folds, device=device)).float()
+        self.gram_FDD = self._grams()
+
+    def _grams(self) -> Tensor:
+        """X^T X over the rows of each world."""
+        by_fold_FDD = torch.zeros(self.num_folds, self.design.width, self.design.width, device=self.device)
+        total_DD = torch.zeros_like(by_fold_FDD[0])
+        for rows, inputs_BD in self.design.chunks():
+            total_DD += inputs_BD.T @ inputs_BD
+            for fold in range(self.num_folds):
+                here_BD = inputs_BD[self.fold_P[rows] == fold]
+                by_fold_FDD[fold] += here_BD.T @ here_BD
+        return total_DD - by_fold_FDD
+
+    def given_targets(self) -> np.ndarray:
+        """One-hot given labels, (1, N, K): the same in all worlds."""
+        return np.eye(self.data.num_classes, dtype=np.float32)[self.data.given][None]
+
+    # -------------------------------------------------------------------------------------- cross-fitted fits
+
+    def out_of_fold(self, targets_FNK: np.ndarray) -> np.ndarray:
+        """Fit every world to its targets and return the probabilities (N, K) of every row in its own world.
+
+        Extra trusted rows take part with their truth where targets differ between worlds, else not at all.
+        """
+        extra = len(targets_FNK) > 1
+        rows = Rows(
+            chunks=lambda: self._chunks(targets_FNK, extra),
+            gram=self.gram_FDD,
+            num_classes=self.data.num_classes,
+        )
+
+        def attempt(penalty: float) -> tuple[float, Tensor]:
+            weight_FDK = fit_softmax(rows, penalty=penalty, steps=SEARCH_STEPS)
+            return self._held_out_loss(weight_FDK, targets_FNK), weight_FDK
+
+        penalty, weight_FDK = _search(attempt)
+        weight_FDK = fit_softmax(rows, penalty=penalty, steps=MORE_STEPS, start=weight_FDK)
+        return np.exp(np.concatenate([log_BK.cpu().numpy() for _, log_BK in self._speak(weight_FDK)]))
+
+    def _chunks(self, targets_FNK: np.ndarray, extra: bool) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        for rows, inputs_BD in self.design.chunks():
+            values = torch.from_numpy(targets_FNK[:, rows]).to(self.device).transpose(0, 1)
+            inside_BF = self.inside_PF[rows]
+            outside = len(inputs_BD) - len(values)  # extra rows in this chunk
+            if outside:
+                true_E = self.data.trusted[rows][-outside:]
+                truth = np.eye(self.data.num_classes, dtype=np.float32)[true_E][:, None]
+                truth_EWK = torch.from_numpy(truth).to(self.device).expand(-1, values.shape[1], -1)
+                values = torch.cat([values, truth_EWK])
+                if not extra:
+                    inside_BF = inside_BF.clone()
+                    inside_BF[-outside:] = 0
+            yield inputs_BD, values, inside_BF
+
+    def _speak(self, weight_FDK: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Yield log-probabilities (B, K) of the rows with a given label, each from its own world."""
+        flat_DX = weight_FDK.permute(1, 0, 2).flatten(1)
+        for rows, inputs_BD in self.design.chunks():
+            rows = slice(rows.start, min(rows.stop, self.num_given))
+            count = rows.stop - rows.start
+            if count > 0:
+                scores_BFK = (inputs_BD[:count] @ flat_DX).view(count, self.num_folds, -1)
+                own = self.fold_P[rows]
+                yield rows, scores_BFK[torch.arange(count, device=self.device), own].log_softmax(-1)
+
+    def _held_out_loss(self, weight_FDK: Tensor, targets_FNK: np.ndarray) -> float:
+        """Mean cross-entropy to the target of each row in its own world, which its trusted label did not make."""
+        total = 0.0
+        for rows, log_BK in self._speak(weight_FDK):
+            world = self.fold_N[rows] if len(targets_FNK) > 1 else 0
+            target_BK = targets_FNK[world, np.arange(rows.start, rows.stop)]
+            total -= float((torch.from_numpy(target_BK).to(self.device) * log_BK).sum(dtype=torch.float64))
+        return total / self.num_given
+
+    def probe(self) -> np.ndarray:
+        """Probabilities (N, K) from a regression on the trusted rows alone, without those of the row's fold."""
+        probes = _Probes(self.design, self.data, self.fold_P, self.num_folds)
+        probs_NK = np.empty((self.num_given, self.data.num_classes), np.float32)
+        for world in range(self.num_folds):
+            inside = self.fold_N == world
+            probs_NK[inside] = probes.everywhere(world, self.num_given)[inside]
+        return probs_NK
+
+    # ---------------------------------------------------------------------------------------- first posteriors
+
+    def first_posteriors(self, given_NK: np.ndarray, prior_rows: float) -> np.ndarray:
+        """Targets (F, N, K): in world f, the posterior that the trusted rows outside fold f give."""
+        given, pairs = self.data.given, np.flatnonzero(self.data.trusted[: self.num_given] >= 0)
+        true, fold = self.data.trusted[pairs].astype(np.int64), self.fold_N[pairs]
+        soft_counts = label_counts(given_NK, given)
+        probes = _Probes(self.design, self.data, self.fold_P, self.num_folds)
+        targets_FNK = np.empty((self.num_folds, *given_NK.shape), np.float32)
+        for world in range(self.num_folds):
+            others = fold != world
+            probe_NK = probes.everywhere(world, self.num_given)
+            probe_MK = probes.nested(world, pairs, fold)
+            logs = np.log(np.maximum(np.stack([given_NK[pairs], probe_MK]), LOG_FLOOR))
+            trusted = TrustedRows(
+                log_probs=logs,
+                given=given[pairs].astype(np.int64),
+                true=true,
+                weight=np.ones(len(pairs)),
+                fold=fold,
+            ).only(others)
+            fit = fit_posterior(trusted, soft_counts, Form((0, 1), local=True), prior_rows=prior_rows)
+            one_fold = np.zeros(self.num_given, np.int32)
+            targets_FNK[world] = predict_by_fold({0: fit}, [given_NK, probe_NK], given, one_fold)
+            targets_FNK[world, pairs[others]] = np.eye(given_NK.shape[1], dtype=np.float32)[true[others]]
+        return targets_FNK
+
+
+class _Probes:
+    """Softmax regressions on the trusted rows without one fold, or without two."""
+
+    def __init__(self, design: Design, data: HeadData, fold_P: Tensor, num_folds: int):
+        self.design = design
+        self.rows = np.flatnonzero(data.trusted >= 0)
+        self.left_out = [(f, f) for f in range(num_folds)] + list(combinations(range(num_folds), 2))
+        inputs_MD = design.rows(torch.from_numpy(self.rows))
+        fold_M = fold_P[torch.from_numpy(self.rows).to(fold_P.device)]
+        inside_MW = torch.stack([(fold_M != f) & (fold_M != g) for f, g in self.left_out], dim=1).float()
+        true_M = torch.from_numpy(data.trusted[self.rows].astype(np.int64)).to(design.device)
+        targets_M1K = torch.nn.functional.one_hot(true_M, data.num_classes).float().unsqueeze(1)
+        gram_WDD = torch.stack(
+            [(inputs_MD * inside_MW[:, [w]]).T @ inputs_MD for w in range(len(self.left_out))]
+        )
+        rows = Rows(
+            chunks=lambda: iter([(inputs_MD, targets_M1K, inside_MW)]),
+            gram=gram_WDD,
+            num_classes=data.num_classes,
+        )
+        self.weight_WDK = fit_softmax(rows, penalty=PROBE_PENALTY, steps=PROBE_STEPS)
+
+    def everywhere(self, world: int, num_given: int) -> np.ndarray:
+        """Probabilities (N, K) from the probe without fold `world`."""
+        chunks = [
+            (inputs_BD @ self.weight_WDK[world]).softmax(-1).cpu().numpy()
+            for _, inputs_BD in self.design.chunks()
+        ]
+        return np.concatenate(chunks)[:num_given]
+
+    def nested(self, world: int, rows: np.ndarray, fold: np.ndarray) -> np.ndarray:
+        """Probabilities (M, K) of trusted rows, each from the probe without fold `world` and its own."""
+        inputs_MD = self.design.rows(torch.from_numpy(rows))
+        probs_MK = np.empty((len(rows), self.weight_WDK.shape[2]), np.float32)
+        for own in np.unique(fold).tolist():
+            here = torch.from_numpy(np.flatnonzero(fold == own)).to(inputs_MD.device)
+            number = self.left_out.index((min(own, world), max(own, world)))
+            scores_MK = inputs_MD[here] @ self.weight_WDK[number]
+            probs_MK[fold == own] = scores_MK.softmax(-1).cpu().numpy()
+        return probs_MK
+
+
+def _search(attempt: Callable[[float], tuple[float, Tensor]]) -> tuple[float, Tensor]:
+    """Return the penalty with the least loss, from the first one up or down, and its weights."""
+    first = PENALTIES.index(FIRST_PENALTY)
+    best, (best_loss, best_weight) = first, attempt(FIRST_PENALTY)
+    for direction in (1, -1):
+        number = first + direction
+        while 0 <= number < len(PENALTIES):
+            loss, weight = attempt(PENALTIES[number])
+            if loss >= best_loss:
+                break
+            best, best_loss, best_weight = number, loss, weight
+            number += direction
+        if best != first:
+            break
+    return PENALTIES[best], best_weight

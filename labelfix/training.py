@@ -1,0 +1,393 @@
+"""MSLG on one full network: the loop.
+
+    warm-up    cross-entropy on the labels as they were given
+    MSLG       `labelfix.mslg.mslg_step`: the labels of the batch move, then the weights
+
+The labels live in one float32 store (P, K), addressed by image number, never by the place in a batch. All
+that is random in an epoch follows from the seed, the fold and the epoch; the state that `NetworkTraining`
+gives and takes holds the rest, so that a run that was stopped between two steps continues with the same
+numbers (bit for bit on the CPU; on a GPU, whose sums have no fixed order, up to rounding).
+
+Shape suffixes: P images, n images that train, B rows of the batch, M trusted rows of a step, K classes.
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from labelfix.config import FullConfig, HeadConfig, LearningRateSchedule
+from labelfix.errors import TrainingError
+from labelfix.history import EpochRow
+from labelfix.mslg import Schedule, mslg_step
+from labelfix.pixels import Augmentation, PixelStore
+
+__all__ = ["NetworkTask", "NetworkTraining", "Roles", "predict", "random_seed"]
+
+STEPS_PER_CHECK_ON_GPU = 50  # looking at a number there waits for the device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roles:
+    """What each image is for while one network trains; image numbers are those of the pixel store.
+
+    The order of the numbers decides the order of training: give them in the order of their hashes.
+
+    Attributes
+    ----------
+    train, labels, fixed
+        (n,) images that train, the labels they start from, and whether these stay as they are.
+    meta, meta_labels
+        Trusted images of the meta-loss, and their trusted labels.
+    held_out, held_out_labels
+        Images whose trusted labels training does not see, and these labels; they are only watched.
+    """
+
+    train: np.ndarray
+    labels: np.ndarray
+    fixed: np.ndarray
+    meta: np.ndarray
+    meta_labels: np.ndarray
+    held_out: np.ndarray
+    held_out_labels: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkTask:
+    """Everything besides the initial weights that decides what a network becomes.
+
+    Attributes
+    ----------
+    pixels, roles, num_images, num_classes
+        The images, what they are for, P and K.
+    augmentation
+        From stored pixels to the network's input.
+    loop, full
+        Settings.
+    seed, fold
+        Of every random choice.
+    device
+        Where the network is.
+    autocast_dtype
+        Number format of the forward passes, None for float32.
+    """
+
+    pixels: PixelStore
+    roles: Roles
+    num_images: int
+    num_classes: int
+    augmentation: Augmentation
+    loop: HeadConfig
+    full: FullConfig
+    seed: int
+    fold: int
+    device: torch.device
+    autocast_dtype: torch.dtype | None = None
+
+
+@dataclass(frozen=True)
+class _Batch:
+    rows: Tensor  # (B,) image numbers that train
+    meta: Tensor  # (M,) places among the trusted rows; empty during the warm-up
+
+    def images(self, meta_rows: Tensor) -> Tensor:
+        """Numbers of all images of the step, (B + M,)."""
+        return torch.cat([self.rows, meta_rows[self.meta]])
+
+
+class NetworkTraining:
+    """One network in training, its labels, and how far it is.
+
+    Parameters
+    ----------
+    model
+        On the device of the task; maps (B, 3, S, S) to (B, K).
+    task
+        See there.
+    """
+
+    def __init__(self, model: nn.Module, task: NetworkTask):
+        self.model = model
+        self.task = task
+        roles, device, loop = task.roles, task.device, task.loop
+        self.rows_n = torch.from_numpy(roles.train.astype(np.int64))
+        self.meta_rows = torch.from_numpy(roles.meta.astype(np.int64))
+        self.meta_labels = torch.from_numpy(roles.meta_labels.astype(np.int64)).to(device)
+        start_n = torch.from_numpy(roles.labels.astype(np.int64))
+        self.start_P = torch.zeros(task.num_images, dtype=torch.int64)
+        self.start_P[self.rows_n] = start_n
+        self.start_P = self.start_P.to(device)
+        self.fixed_P = torch.zeros(task.num_images, dtype=torch.bool, device=device)
+        self.fixed_P[self.rows_n.to(device)] = torch.from_numpy(roles.fixed.astype(bool)).to(device)
+        self.label_logits_PK = loop.init_scale * F.one_hot(self.start_P, task.num_classes).float()
+        self.optimizer = torch.optim.SGD(
+            [p for p in model.parameters() if p.requires_grad],
+            lr=loop.learning_rate,
+            momentum=loop.momentum,
+            weight_decay=loop.weight_decay,
+        )
+        self.steps_per_epoch = math.ceil(len(self.rows_n) / loop.batch_size)
+        self.epoch = 0
+        self.step = 0  # within the epoch
+        self.history: list[EpochRow] = []
+        self._random_state: dict[str, Tensor] | None = None  # to go back to before the first step
+        self._start_sums()
+
+    # ----------------------------------------------------------------------------------------------- the loop
+
+    def run(
+        self,
+        *,
+        save: Callable[[dict[str, Any]], None] = lambda state: None,
+        stopping: Callable[[], bool] = lambda: False,
+        watch: Callable[[EpochRow], None] = lambda row: None,
+        last_checkpoint: str = "",
+    ) -> None:
+        """Train to the end, from wherever the state is.
+
+        Parameters
+        ----------
+        save
+            Receives the state after every epoch, and before a stop.
+        stopping
+            Whether to stop; asked after every step.
+        watch
+            Receives every finished epoch.
+        last_checkpoint
+            Where the last good state is, for the message when training fails.
+
+        Raises
+        ------
+        TrainingError
+            When the loss or the label logits are not finite numbers.
+        KeyboardInterrupt
+            When `stopping` said so; the state has been saved.
+        """
+        cuda = [self.task.device] if self.task.device.type == "cuda" else []
+        with torch.random.fork_rng(cuda):
+            while self.epoch < self.task.loop.epochs:
+                if self.step == 0:
+                    self._start_epoch()
+                else:
+                    self._restore_random_state()
+                began = time.perf_counter()
+                batches = self._draw_epoch()[self.step :]
+                first = self.step
+                images = self.task.pixels.batches([batch.images(self.meta_rows) for batch in batches])
+                for batch, pixels in zip(batches, images, strict=True):
+                    self._take_step(batch, pixels)
+                    self.step += 1
+                    if self.step % self._steps_per_check == 0:
+                        self._check_finite(last_checkpoint)
+                    if stopping() and self.step < self.steps_per_epoch:
+                        self._check_finite(last_checkpoint)
+                        save(self.state())
+                        raise KeyboardInterrupt
+                self._check_finite(last_checkpoint)
+                self._end_epoch(began, len(batches), first, watch)
+                save(self.state())
+                if stopping():
+                    raise KeyboardInterrupt
+
+    def _take_step(self, batch: _Batch, pixels: Tensor) -> None:
+        """One step on the batch: cross-entropy while warming up, then MSLG."""
+        loop, rows_B = self.task.loop, batch.rows.to(self.task.device)
+        self.learning_rate = _learning_rate(
+            self.epoch * self.steps_per_epoch + self.step,
+            loop.epochs * self.steps_per_epoch,
+            loop.learning_rate,
+            self.task.full.learning_rate_schedule,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate
+        self.model.train()
+        images = self.task.augmentation(pixels)
+        if self.epoch < loop.warmup_epochs:
+            train_loss = self._cross_entropy_step(images, self.start_P[rows_B])
+            self._count(train_loss, None, len(rows_B), train_loss)
+            return
+        old_BK = self.label_logits_PK[rows_B]
+        result = mslg_step(
+            self.model,
+            self.optimizer,
+            images[: len(rows_B)],
+            old_BK,
+            images[len(rows_B) :],
+            self.meta_labels[batch.meta.to(self.task.device)],
+            alpha=loop.alpha,
+            beta=loop.beta,
+            gamma=loop.gamma,
+            reduction=loop.reduction,
+            schedule=Schedule(self.task.full.schedule),
+            step=(self.epoch - loop.warmup_epochs) * self.steps_per_epoch + self.step,
+            autocast_dtype=self.task.autocast_dtype,
+        )
+        fixed_B1 = self.fixed_P[rows_B].unsqueeze(1)
+        self.label_logits_PK[rows_B] = torch.where(fixed_B1, old_BK, result.label_logits)
+        self._count(result.train_loss, result.meta_loss, len(rows_B), result.label_logits)
+
+    def _cross_entropy_step(self, images: Tensor, labels_B: Tensor) -> Tensor:
+        logits_BK = _logits(self.model, images, self.task.autocast_dtype)
+        loss = F.cross_entropy(logits_BK, labels_B)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+    def _draw_epoch(self) -> list[_Batch]:
+        """Shuffle the training rows into nearly equal batches, and choose the trusted rows of every step."""
+        task = self.task
+        generator = torch.Generator().manual_seed(random_seed(task.seed, task.fold, self.epoch, "order"))
+        shuffled = self.rows_n[torch.randperm(len(self.rows_n), generator=generator)]
+        warm_up = self.epoch < task.loop.warmup_epochs
+        count = 0 if warm_up else min(task.loop.trusted_batch_size, len(self.meta_rows))
+        return [
+            _Batch(rows, torch.randperm(len(self.meta_rows), generator=generator)[:count])
+            for rows in shuffled.tensor_split(self.steps_per_epoch)
+        ]
+
+    # ------------------------------------------------------------------------------------------------- epochs
+
+    def _start_epoch(self) -> None:
+        torch.manual_seed(random_seed(self.task.seed, self.task.fold, self.epoch, "masks and shifts"))
+        self._start_sums()
+
+    def _start_sums(self) -> None:
+        device = self.task.device
+        self.sums = torch.zeros(4, device=device)  # train loss x rows, rows, meta-loss, steps that had one
+        self.bad_step = torch.full((), -1, device=device)
+        self.before_n = self._most_probable()
+        self.learning_rate = 0.0
+
+    def _count(self, train_loss: Tensor, meta_loss: Tensor | None, rows: int, labels: Tensor) -> None:
+        """Add to the sums of the epoch, and note the first step that is not finite, without waiting for it."""
+        self.sums[0] += train_loss * rows
+        self.sums[1] += rows
+        if meta_loss is not None:
+            self.sums[2] += meta_loss
+            self.sums[3] += 1
+        finite = torch.isfinite(train_loss) & torch.isfinite(labels).all()
+        self.bad_step = torch.where((self.bad_step < 0) & ~finite, self.step, self.bad_step)
+
+    def _end_epoch(self, began: float, steps: int, first: int, watch: Callable[[EpochRow], None]) -> None:
+        task = self.task
+        total_loss, rows, meta_loss, meta_steps = self.sums.tolist()
+        seconds = time.perf_counter() - began
+        probable_n = self._most_probable()
+        given_n = self.start_P[self.rows_n.to(task.device)]
+        row = EpochRow(
+            fold=task.fold,
+            epoch=self.epoch + 1,
+            phase="warm-up" if self.epoch < task.loop.warmup_epochs else "mslg",
+            learning_rate=self.learning_rate,
+            train_loss=total_loss / rows,
+            meta_loss=meta_loss / meta_steps if meta_steps else math.nan,
+            labels_moved=int((probable_n != self.before_n).sum()),
+            agreement=float((probable_n == given_n).float().mean()),
+            held_out_accuracy=self._held_out_accuracy(),
+            images_per_second=len(self.rows_n) * steps / (steps + first) / max(seconds, 1e-9),
+            seconds=time.perf_counter() - began,
+        )
+        self.history.append(row)
+        self.epoch, self.step = self.epoch + 1, 0
+        watch(row)
+
+    def _most_probable(self) -> Tensor:
+        return self.label_logits_PK[self.rows_n.to(self.task.device)].argmax(1)
+
+    def _held_out_accuracy(self) -> float:
+        roles = self.task.roles
+        if not len(roles.held_out):
+            return math.nan
+        rows = torch.from_numpy(roles.held_out.astype(np.int64))
+        chunks = rows.split(self.task.loop.batch_size)
+        probs = torch.cat([p.cpu() for p in predict(self.model, self.task, chunks)])
+        return float((probs.argmax(1).numpy() == roles.held_out_labels).mean())
+
+    @property
+    def _steps_per_check(self) -> int:
+        return 1 if self.task.device.type == "cpu" else STEPS_PER_CHECK_ON_GPU
+
+    def _check_finite(self, last_checkpoint: str) -> None:
+        bad_step = int(self.bad_step)
+        if bad_step < 0:
+            return
+        kept = f"after epoch {self.epoch} in {last_checkpoint}" if self.epoch and last_checkpoint else "none"
+        raise TrainingError(
+            f"training the network, fold {self.task.fold + 1}, epoch {self.epoch + 1}, step {bad_step + 1}: the "
+            f"loss or the label logits are not finite numbers. Last good checkpoint: {kept}. Lower "
+            "--learning-rate, --alpha or --beta and start over with --force."
+        )
+
+    # -------------------------------------------------------------------------------------------------- state
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that a later `restore` needs, as tensors and plain values."""
+        random_state = {"cpu": torch.get_rng_state()}
+        if self.task.device.type == "cuda":
+            random_state["cuda"] = torch.cuda.get_rng_state(self.task.device)
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "label_logits": self.label_logits_PK,
+            "epoch": self.epoch,
+            "step": self.step,
+            "sums": self.sums,
+            "labels_before": self.before_n,
+            "history": [asdict(row) for row in self.history],
+            "random_state": random_state,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a `state`."""
+        device = self.task.device
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.label_logits_PK = state["label_logits"].to(device)
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.history = [EpochRow(**row) for row in state["history"]]
+        self._start_sums()
+        self.sums = state["sums"].to(device)
+        self.before_n = state["labels_before"].to(device)
+        self._random_state = state["random_state"]
+
+    def _restore_random_state(self) -> None:
+        assert self._random_state is not None
+        torch.set_rng_state(self._random_state["cpu"])
+        if "cuda" in self._random_state and self.task.device.type == "cuda":
+            torch.cuda.set_rng_state(self._random_state["cuda"], self.task.device)
+
+
+# ---------------------------------------------------------------------------------------------------- the parts
+
+
+def predict(model: nn.Module, task: NetworkTask, chunks: tuple[Tensor, ...]) -> Iterator[Tensor]:
+    """Yield probabilities (B, K) float32 for each chunk (B,) of image numbers, in evaluation mode."""
+    model.eval()
+    for pixels in task.pixels.batches(chunks):
+        with torch.inference_mode():
+            yield _logits(model, task.augmentation.plain(pixels), task.autocast_dtype).softmax(-1)
+
+
+def _logits(model: nn.Module, images: Tensor, autocast_dtype: torch.dtype | None) -> Tensor:
+    with torch.autocast(images.device.type, autocast_dtype, enabled=autocast_dtype is not None):
+        return model(images).float()
+
+
+def _learning_rate(step: int, steps: int, first: float, schedule: LearningRateSchedule) -> float:
+    if schedule is LearningRateSchedule.COSINE:
+        return first * 0.5 * (1 + math.cos(math.pi * step / steps))
+    return first * 0.1 ** min(2, 3 * step // steps)
+
+
+def random_seed(*parts: object) -> int:
+    """Return a seed (63 bits) that follows from `parts` alone."""
+    digest = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1

@@ -1,0 +1,116 @@
+"""Evidence by regression: no trusted label reaches its own fold, order plays no part, and it helps."""
+
+import numpy as np
+import pytest
+import torch
+
+from labelfix.folds import assign_folds, hash_keys
+from labelfix.head import HeadData
+from labelfix.regression import Design, Rows, fit_softmax
+from labelfix.retraining import regression_evidence
+
+CPU = torch.device("cpu")
+
+
+def planted(rows=600, classes=3, noise=0.4, seed=0, trusted=150, extra=0):
+    rng = np.random.default_rng(seed)
+    true = rng.integers(0, classes, rows + extra)
+    features = 1.2 * np.eye(classes, 12)[true] + rng.normal(size=(rows + extra, 12))
+    given = np.where(rng.random(rows) < noise, rng.integers(0, classes, rows), true[:rows])
+    known = np.full(rows + extra, -1)
+    known[rng.permutation(rows)[:trusted]] = 0
+    known[rows:] = 0
+    known = np.where(known == 0, true, -1)
+    hashes = hash_keys(map(str, range(rows + extra)), seed)
+    fold = assign_folds(hashes[:rows], np.where(known >= 0, known, classes)[:rows], 5)
+    data = HeadData(
+        features=features.astype(np.float32), given=given, trusted=known, hashes=hashes, num_classes=classes
+    )
+    return data, fold, true
+
+
+def altered(data, rows):
+    trusted = data.trusted.copy()
+    trusted[rows] = (trusted[rows] + 1) % data.num_classes
+    return HeadData(
+        features=data.features,
+        given=data.given,
+        trusted=trusted,
+        hashes=data.hashes,
+        num_classes=data.num_classes,
+    )
+
+
+def test_no_trusted_label_reaches_its_own_fold():
+    data, fold, _ = planted()
+    mine = np.flatnonzero((fold == 2) & (data.trusted[: len(fold)] >= 0))
+    before = regression_evidence(data, fold, prior_rows=5.0, device=CPU)
+    after = regression_evidence(altered(data, mine), fold, prior_rows=5.0, device=CPU)
+    inside = fold == 2
+    assert np.array_equal(before["given"], after["given"])
+    # the penalty is one number for all worlds: allow it to differ, but nothing else
+    assert np.abs(before["retrained"][inside] - after["retrained"][inside]).max() < 0.02
+    assert np.abs(before["retrained"][~inside] - after["retrained"][~inside]).max() > 0.05
+
+
+def test_order_plays_no_part():
+    data, fold, _ = planted(extra=20)
+    order = np.random.default_rng(0).permutation(600)
+    whole = np.concatenate([order, np.arange(600, 620)])
+    shuffled = HeadData(
+        features=data.features[whole],
+        given=data.given[order],
+        trusted=data.trusted[whole],
+        hashes=data.hashes[whole],
+        num_classes=3,
+    )
+    one = regression_evidence(data, fold, prior_rows=5.0, device=CPU)
+    two = regression_evidence(shuffled, fold[order], prior_rows=5.0, device=CPU)
+    for name in one:
+        assert np.array_equal(one[name][order], two[name])
+
+
+def test_retraining_helps():
+    gains = []
+    for seed in range(4):
+        data, fold, true = planted(noise=0.7, seed=seed)
+        rest = data.trusted[:600] < 0
+        found = regression_evidence(data, fold, prior_rows=5.0, device=CPU)
+        right = {name: (probs.argmax(1) == true[:600])[rest].mean() for name, probs in found.items()}
+        gains.append(right["retrained"] - right["given"])
+    assert np.mean(gains) > 0.02, gains
+
+
+def test_without_trusted_rows_only_the_given_labels_speak():
+    data, fold, _ = planted(trusted=0)
+    assert list(regression_evidence(data, fold, prior_rows=5.0, device=CPU)) == ["given"]
+
+
+@pytest.mark.parametrize("penalty", [1.0, 30.0])
+def test_fit_softmax_finds_the_optimum(penalty):
+    data, _, _ = planted(rows=200)
+    design = Design(data.features, 64, CPU)
+    inputs = design.rows(slice(None))
+    targets = torch.nn.functional.one_hot(torch.from_numpy(data.given), 3).float()
+    inside = torch.ones(200, 1)
+    inside[:20] = 0
+
+    def chunks():
+        for rows, values in design.chunks():
+            yield values, targets[rows].unsqueeze(1), inside[rows]
+
+    gram = (inputs.T @ inputs).unsqueeze(0)
+    weight = fit_softmax(Rows(chunks=chunks, gram=gram, num_classes=3), penalty=penalty, steps=200)
+    exact = torch.zeros(13, 3, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([exact], max_iter=500, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
+
+    def loss():
+        optimizer.zero_grad()
+        scores = inputs[20:].double() @ exact
+        value = torch.nn.functional.cross_entropy(scores, targets[20:].double(), reduction="sum")
+        value = value + 0.5 * penalty * exact.square().sum()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    assert torch.allclose(weight[0].double(), exact.detach(), atol=2e-3)

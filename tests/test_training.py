@@ -1,0 +1,378 @@
+import dataclasses
+import inspect
+import json
+import math
+import re
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import timm
+import torch
+from conftest import TinySet
+from torch import nn
+from typer.testing import CliRunner
+
+from labelfix.config import (
+    Augment,
+    CleanConfig,
+    FullConfig,
+    HeadConfig,
+    LearningRateSchedule,
+    NetworkConfig,
+    Reduction,
+    Schedule,
+    TrustedRole,
+)
+from labelfix.config import Schedule as ConfigSchedule
+from labelfix.errors import InputError, TrainingError
+from labelfix.folds import assign_folds, hash_keys
+from labelfix.full import FullData, roles_of_fold, roles_of_one
+from labelfix.mslg import Schedule as StepSchedule
+from labelfix.pixels import Augmentation, HeldPixels
+from labelfix.training import NetworkTask, NetworkTraining, Roles, predict
+from labelfix_cli import app
+
+CPU = torch.device("cpu")
+SIDE = 8
+LOOP = NetworkConfig(
+    epochs=12, warmup_epochs=4, batch_size=16, trusted_batch_size=16, learning_rate=0.03,
+    alpha=0.5, beta=2000.0, init_scale=2.0, reduction=Reduction.MEAN,
+)  # fmt: skip
+FULL = FullConfig(augment=Augment.NONE)
+
+
+class Planted:
+    """Three classes of coloured noise; `wrong` rows carry another class's label; 40 more rows are trusted."""
+
+    def __init__(self, *, rows: int = 120, seed: int = 0, order: np.ndarray | None = None):
+        rng = np.random.default_rng(seed)
+        total = rows + 40
+        self.true = rng.integers(0, 3, total)
+        self.pixels = rng.integers(0, 120, (total, SIDE, SIDE, 3)).astype(np.uint8)
+        self.pixels[np.arange(total), :, :, self.true] += 90
+        self.wrong = np.flatnonzero(rng.random(rows) < 0.25)
+        self.given = self.true[:rows].copy()
+        self.given[self.wrong] = (self.given[self.wrong] + 1) % 3
+        self.numbers = np.arange(total)
+        self.rows = rows
+        if order is not None:  # the same images under other numbers
+            place = np.empty(rows, np.int64)
+            place[order] = np.arange(rows)
+            self.pixels[:rows] = self.pixels[order]
+            self.given, self.true[:rows] = self.given[order], self.true[:rows][order]
+            self.numbers[:rows] = place
+
+    def task(self, loop: NetworkConfig = LOOP, full: FullConfig = FULL, **changes: Any) -> NetworkTask:
+        train, meta = self.numbers[: self.rows], self.numbers[self.rows :]
+        given = self.given[train]
+        settings = {
+            "pixels": HeldPixels(self.pixels, CPU),
+            "roles": Roles(
+                train=train, labels=given, fixed=np.zeros(self.rows, bool),
+                meta=meta[:20], meta_labels=self.true[meta[:20]],
+                held_out=meta[20:], held_out_labels=self.true[meta[20:]],
+            ),
+            "num_images": self.rows + 40,
+            "num_classes": 3,
+            "augmentation": Augmentation(full.augment, [0.5] * 3, [0.25] * 3),
+            "loop": loop, "full": full, "seed": 0, "fold": 0, "device": CPU,
+        }  # fmt: skip
+        return NetworkTask(**{**settings, **changes})
+
+
+def network(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.1),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3),
+    )  # fmt: skip
+
+
+def trained(task: NetworkTask, **run: Any) -> NetworkTraining:
+    training = NetworkTraining(network(), task)
+    training.run(**run)
+    return training
+
+
+# --------------------------------------------------------------------------------------------- the label store
+
+
+@pytest.mark.parametrize("schedule", [Schedule.EXACT, Schedule.FAST])
+def test_the_rows_whose_labels_move_are_the_wrong_ones(schedule: Schedule) -> None:
+    """A store that was addressed by the place in the shuffled batch would move other rows."""
+    planted = Planted()
+    training = trained(planted.task(full=dataclasses.replace(FULL, schedule=schedule)))
+    labels = training.label_logits_PK[: planted.rows].argmax(1).numpy()
+    moved = np.flatnonzero(labels != planted.given)
+    assert len(moved) >= 0.5 * len(planted.wrong)
+    assert np.isin(moved, planted.wrong).mean() >= 0.9
+    assert (labels[moved] == planted.true[moved]).mean() >= 0.9
+    assert training.label_logits_PK.dtype is torch.float32
+
+
+def test_rows_that_do_not_train_keep_their_labels() -> None:
+    planted = Planted()
+    training = trained(planted.task())
+    untouched = training.label_logits_PK[planted.rows :]
+    assert torch.equal(untouched, LOOP.init_scale * nn.functional.one_hot(torch.zeros(40).long(), 3))
+
+
+def test_permuting_the_rows_permutes_the_labels_and_nothing_else() -> None:
+    order = np.random.default_rng(1).permutation(120)
+    one, other = trained(Planted().task()), trained(Planted(order=order).task())
+    assert torch.equal(one.label_logits_PK[:120][torch.from_numpy(order)], other.label_logits_PK[:120])
+    for name, weight in one.model.state_dict().items():
+        assert torch.equal(weight, other.model.state_dict()[name])
+
+
+def test_every_row_trains_once_per_epoch_in_a_new_order() -> None:
+    training = NetworkTraining(network(), Planted().task(LOOP))
+    orders = []
+    for training.epoch in (0, 1, LOOP.warmup_epochs):
+        batches = training._draw_epoch()
+        orders.append(torch.cat([batch.rows for batch in batches]))
+        assert sorted(orders[-1].tolist()) == list(range(120))
+        assert {len(batch.rows) for batch in batches} == {15}  # 120 rows in 8 batches of at most 16
+    assert not torch.equal(orders[0], orders[1])
+    assert [len(batch.meta) for batch in batches] == [16] * 8
+
+
+def test_fixed_labels_stay_and_train() -> None:
+    planted = Planted()
+    task = planted.task()
+    fixed = np.zeros(planted.rows, bool)
+    fixed[planted.wrong] = True
+    training = trained(dataclasses.replace(task, roles=dataclasses.replace(task.roles, fixed=fixed)))
+    labels = training.label_logits_PK[: planted.rows]
+    start = LOOP.init_scale * nn.functional.one_hot(torch.from_numpy(planted.given), 3).float()
+    assert torch.equal(labels[planted.wrong], start[planted.wrong])
+    assert not torch.equal(labels, start)
+
+
+# -------------------------------------------------------------------------------------------------- the loop
+
+
+def test_no_label_moves_during_the_warm_up() -> None:
+    loop = dataclasses.replace(LOOP, epochs=4)
+    training = trained(Planted().task(loop))
+    assert [row.phase for row in training.history] == ["warm-up"] * 4
+    assert all(row.labels_moved == 0 and row.agreement == 1 for row in training.history)
+    assert all(math.isnan(row.meta_loss) for row in training.history)
+
+
+def test_history_says_what_happened() -> None:
+    planted = Planted()
+    training = trained(planted.task())
+    assert [row.epoch for row in training.history] == list(range(1, 13))
+    assert [row.phase for row in training.history] == ["warm-up"] * 4 + ["mslg"] * 8
+    last = training.history[-1]
+    labels = training.label_logits_PK[: planted.rows].argmax(1).numpy()
+    assert last.agreement == pytest.approx((labels == planted.given).mean())
+    task = planted.task()
+    probs = torch.cat(list(predict(training.model, task, (torch.arange(140, 160),))))
+    assert last.held_out_accuracy == pytest.approx((probs.argmax(1).numpy() == planted.true[140:]).mean())
+    assert last.held_out_accuracy > 0.8
+    assert math.isfinite(last.meta_loss)
+    assert last.images_per_second > 0
+
+
+@pytest.mark.parametrize(
+    ("schedule", "epochs_1_5_9"),
+    [(LearningRateSchedule.STEP, (1.0, 0.1, 0.01)), (LearningRateSchedule.COSINE, (0.987, 0.645, 0.159))],
+)
+def test_learning_rate_schedules(
+    schedule: LearningRateSchedule, epochs_1_5_9: tuple[float, float, float]
+) -> None:
+    task = Planted().task(full=dataclasses.replace(FULL, learning_rate_schedule=schedule))
+    history = trained(task).history
+    for epoch, share in zip((1, 5, 9), epochs_1_5_9, strict=True):
+        assert history[epoch - 1].learning_rate == pytest.approx(LOOP.learning_rate * share, rel=0.02)
+
+
+@pytest.mark.parametrize("warmup_epochs", [0, 12])
+def test_non_finite_numbers_stop_with_epoch_step_and_checkpoint(warmup_epochs: int) -> None:
+    loop = dataclasses.replace(LOOP, learning_rate=1e30, warmup_epochs=warmup_epochs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(TrainingError, match=r"fold 1, epoch 1, step [2-8]: .*Last good checkpoint: none"):
+            trained(Planted().task(loop))
+
+
+def test_last_good_checkpoint_is_named() -> None:
+    training = NetworkTraining(network(), Planted().task())
+
+    def spoil(row: Any) -> None:
+        if row.epoch == 2:
+            training.label_logits_PK[7] = math.nan
+            training.epoch = LOOP.warmup_epochs
+
+    with pytest.raises(TrainingError, match=r"epoch 5, step \d: .*after epoch 4 in some/where\.pt"):
+        training.run(watch=spoil, last_checkpoint="some/where.pt")
+
+
+def test_callers_random_state_is_left_alone() -> None:
+    task = Planted().task()
+    training = NetworkTraining(network(), task)
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    training.run()
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_schedules_have_one_set_of_names() -> None:
+    assert [s.value for s in ConfigSchedule] == [s.value for s in StepSchedule]
+
+
+@pytest.mark.gpu
+def test_training_on_a_gpu_in_bfloat16_moves_the_wrong_labels() -> None:
+    cuda, planted = torch.device("cuda"), Planted()
+    task = planted.task(
+        pixels=HeldPixels(torch.from_numpy(planted.pixels).to(cuda), cuda),
+        augmentation=Augmentation(Augment.NONE, [0.5] * 3, [0.25] * 3, cuda),
+        device=cuda,
+        autocast_dtype=torch.bfloat16,
+    )
+    training = NetworkTraining(network().to(cuda, memory_format=torch.channels_last), task)
+    training.run()
+    labels = training.label_logits_PK[: planted.rows].argmax(1).cpu().numpy()
+    assert training.label_logits_PK.dtype is torch.float32
+    assert (labels == planted.true[: planted.rows]).mean() > (planted.given == planted.true[:120]).mean()
+
+
+# --------------------------------------------------------------------------------------------------- the roles
+
+
+def table(*, rows: int = 200, extra: int = 10, trusted: int = 100) -> FullData:
+    rng = np.random.default_rng(0)
+    truth = np.full(rows + extra, -1)
+    truth[rng.permutation(rows)[:trusted]] = np.sort(rng.integers(0, 4, trusted))
+    truth[rows:] = rng.integers(0, 4, extra)
+    return FullData(
+        pixels=HeldPixels(np.zeros((rows + extra, SIDE, SIDE, 3), np.uint8), CPU),
+        given=rng.integers(0, 4, rows),
+        trusted=truth,
+        hashes=hash_keys([str(i) for i in range(rows + extra)], seed=0),
+        num_classes=4,
+    )
+
+
+def config(**options: Any) -> CleanConfig:
+    return CleanConfig.from_options({"train": "full", **options})
+
+
+def test_one_network_holds_a_stratified_share_of_the_pairs_out() -> None:
+    data = table()
+    roles, held_out = roles_of_one(data, config())
+    pairs = np.flatnonzero(data.trusted[:200] >= 0)
+    assert held_out.sum() == 30
+    assert set(np.flatnonzero(held_out)) == set(roles.held_out) <= set(pairs)
+    for k in range(4):
+        of_class = pairs[data.trusted[pairs] == k]
+        assert abs(held_out[of_class].sum() - 0.3 * len(of_class)) <= 1
+    assert set(roles.meta) == (set(pairs) | set(range(200, 210))) - set(roles.held_out)
+    np.testing.assert_array_equal(roles.meta_labels, data.trusted[roles.meta])
+
+
+def test_held_out_pairs_train_like_any_row_that_nobody_verified() -> None:
+    data = table()
+    roles, held_out = roles_of_one(data, config())
+    assert set(roles.train) == set(range(200)) - set(roles.meta)
+    np.testing.assert_array_equal(roles.labels, data.given[roles.train])
+    assert not roles.fixed.any()
+    assert held_out[roles.train].sum() == 30
+
+
+def test_meta_and_train_trains_trusted_rows_on_their_fixed_trusted_labels() -> None:
+    data = table()
+    roles, _ = roles_of_one(data, config(trusted_role="meta-and-train"))
+    assert set(roles.train[roles.fixed]) == set(roles.meta)
+    np.testing.assert_array_equal(roles.labels[roles.fixed], data.trusted[roles.train[roles.fixed]])
+    assert set(roles.train) == set(range(210))
+
+
+@pytest.mark.parametrize("role", list(TrustedRole))
+def test_a_fold_sees_nothing_of_its_rows(role: TrustedRole) -> None:
+    data = table()
+    strata = np.where(data.trusted[:200] >= 0, data.trusted[:200], 4)
+    fold = assign_folds(data.hashes[:200], strata, 3)
+    for number in range(3):
+        roles = roles_of_fold(data, fold, number, config(folds=3, trusted_role=role))
+        inside = set(np.flatnonzero(fold == number))
+        assert not inside & (set(roles.train) | set(roles.meta))
+        assert set(roles.held_out) == {row for row in inside if data.trusted[row] >= 0}
+
+
+def test_too_little_to_train_on_is_said() -> None:
+    data = table(trusted=2, extra=0)
+    inside_one_fold = np.where(data.trusted >= 0, 0, 1)
+    with pytest.raises(InputError, match="198 images to train on and 0 trusted ones"):
+        roles_of_fold(data, inside_one_fold, 0, config(folds=2))
+
+
+# --------------------------------------------------------------------------------------------- from end to end
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    torch.save(timm.create_model("test_efficientnet", num_classes=2).state_dict(), tmp_path / "weights.pth")
+    return tmp_path / "weights.pth"
+
+
+def clean_command(tiny: TinySet, weights: Path, *more: str) -> list[str]:
+    return [
+        "clean", str(tiny.images), str(tiny.labels), "--trusted", str(tiny.trusted), "--train", "full",
+        "--backbone", "test_efficientnet", "--checkpoint", str(weights), "--image-size", "32",
+        "--epochs", "3", "--warmup-epochs", "1", "--batch-size", "16", "--workers", "0", "--device", "cpu",
+        "--out", str(tiny.folder / "out"), *more,
+    ]  # fmt: skip
+
+
+def test_command_line_trains_the_full_network(tiny: TinySet, weights: Path) -> None:
+    (tiny.images / tiny.names[0]).write_bytes(b"broken")
+    result = CliRunner().invoke(app, clean_command(tiny, weights, "--json"))
+    assert result.exit_code == 0, result.output
+    out = tiny.folder / "out"
+    soft_labels = pq.read_table(out / "soft_labels.parquet")
+    assert soft_labels.num_rows == len(tiny.names) - 1
+    assert pq.read_table(out / "quarantine.parquet")["image"].to_pylist() == [tiny.names[0]]
+    assert pq.read_table(out / "history.parquet")["phase"].to_pylist() == ["warm-up", "mslg", "mslg"]
+    record = json.loads((out / "run.json").read_text())
+    assert (record["config"]["train"], record["config"]["folds"], record["config"]["epochs"]) == (
+        "full",
+        1,
+        3,
+    )
+    assert record["evidence"]["storage"] == "mapped"
+    assert not (out / "checkpoints").exists()
+    # every trusted row has its trusted label; the figures rest on the held-out ones alone
+    trusted = soft_labels.filter(soft_labels["trusted_label"].is_valid())
+    assert trusted["predicted_label"].to_pylist() == trusted["trusted_label"].to_pylist()
+    assert set(trusted["confidence"].to_pylist()) == {1.0}
+    held_out = record["evidence"]["held_out_rows"]
+    assert 0 < held_out < len(trusted)
+    assert record["summary"]["estimates"]["noise_rate"]["rows"] == held_out
+
+
+def test_full_training_without_trusted_labels_says_what_to_do(tiny: TinySet, weights: Path) -> None:
+    arguments = clean_command(tiny, weights)
+    at = arguments.index("--trusted")
+    result = CliRunner().invoke(app, arguments[:at] + arguments[at + 2 :])
+    assert result.exit_code == 2
+    assert "there is no trusted label" in result.stderr
+    assert "--train head" in result.stderr
+
+
+def test_help_names_the_defaults_of_the_full_network() -> None:
+    text = inspect.getsource(sys.modules["labelfix_cli.clean"])
+    for name in ("folds", "epochs", "warmup_epochs", "trusted_batch_size", "learning_rate", "reduction"):
+        value = getattr(NetworkConfig, name)
+        assert re.search(rf"    {name}: Annotated\[[^\]]*\(full: {value}\)", text), name
+    head, full = HeadConfig(), NetworkConfig()
+    same = ("batch_size", "momentum", "weight_decay", "alpha", "beta", "gamma", "init_scale")
+    assert all(getattr(head, name) == getattr(full, name) for name in same)
