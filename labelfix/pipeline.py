@@ -120,7 +120,7 @@ def clean(
     source = Path(images)
     kind = infer_kind(source, config.kind)
     with clock.time("tables"):
-        origin = ImageFolder(source) if kind is Kind.IMAGES else read_matrix(source)
+        origin = ImageFolder(source) if kind is Kind.IMAGES else read_matrix(source, kind)
         table = read_label_table(
             labels,
             trusted,
@@ -272,6 +272,9 @@ def _gather(
         record |= said
     else:
         features, extra = origin.rows_for(table)
+        if len(extra) < len(table.extra_trusted):
+            lost = len(table.extra_trusted) - len(extra)
+            progress.note(f"warning: {lost:,} trusted images have no row in {origin.name} and are left out.")
         table = table.with_extra(extra)
     _check_size(table, config)
     keys = table.keys.to_pylist() + table.extra_keys.to_pylist()
@@ -291,7 +294,9 @@ def _gather(
             )
             device = choose_device(config.device)
             fitted = cross_fit_head(data, config.head, seed=config.seed, device=device, progress=progress)
-            more = regression_evidence(data, fitted.fold, prior_rows=config.verdict.prior_rows, device=device)
+            more = regression_evidence(
+                data, fitted.fold, prior_rows=config.verdict.prior_rows, device=device, progress=progress
+            )
             probs = more.pop("given")
             more["mslg"] = fitted.probs
     return _Evidence(

@@ -21,6 +21,7 @@ from torch import Tensor
 from labelfix.evidence import Form, TrustedRows, fit_posterior
 from labelfix.head import HeadData
 from labelfix.posterior import predict_by_fold
+from labelfix.progress import Progress
 from labelfix.regression import Design, Rows, fit_softmax
 from labelfix.transition import LOG_FLOOR, label_counts
 
@@ -37,7 +38,7 @@ TARGET_BYTES = 4 << 30
 
 
 def regression_evidence(
-    data: HeadData, fold: np.ndarray, *, prior_rows: float, device: torch.device
+    data: HeadData, fold: np.ndarray, *, prior_rows: float, device: torch.device, progress: Progress
 ) -> dict[str, np.ndarray]:
     """Return ``given`` and, where there are trusted pairs, ``retrained``: probabilities (N, K) float32.
 
@@ -51,6 +52,8 @@ def regression_evidence(
         Strength of the transition matrix's prior in the first posterior.
     device
         Where torch computes.
+    progress
+        Receives how far the fits are.
     """
     num_given = len(data.given)
     # in the order of hashes, so that the order of the table plays no part
@@ -67,12 +70,15 @@ def regression_evidence(
         fold[order_N],
         device,
     )
-    given_NK = worlds.out_of_fold(worlds.given_targets())
-    found = {"given": given_NK}
-    size = worlds.num_folds * given_NK.nbytes
-    if (data.trusted[:num_given] >= 0).any() and size <= TARGET_BYTES:
-        targets_FNK = worlds.first_posteriors(given_NK, prior_rows)
-        found["retrained"] = worlds.out_of_fold(targets_FNK)
+    with progress.stage("Fitting regressions", 2, "steps") as advance:
+        given_NK = worlds.out_of_fold(worlds.given_targets())
+        found = {"given": given_NK}
+        advance(1)
+        size = worlds.num_folds * given_NK.nbytes
+        if (data.trusted[:num_given] >= 0).any() and size <= TARGET_BYTES:
+            targets_FNK = worlds.first_posteriors(given_NK, prior_rows)
+            found["retrained"] = worlds.out_of_fold(targets_FNK)
+        advance(1)
     back = np.argsort(order_N, kind="stable")
     return {name: probs_NK[back] for name, probs_NK in found.items()}
 

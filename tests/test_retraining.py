@@ -6,6 +6,7 @@ import torch
 
 from labelfix.folds import assign_folds, hash_keys
 from labelfix.head import HeadData
+from labelfix.progress import SilentProgress
 from labelfix.regression import Design, Rows, fit_softmax
 from labelfix.retraining import regression_evidence
 
@@ -44,8 +45,10 @@ def altered(data, rows):
 def test_no_trusted_label_reaches_its_own_fold():
     data, fold, _ = planted()
     mine = np.flatnonzero((fold == 2) & (data.trusted[: len(fold)] >= 0))
-    before = regression_evidence(data, fold, prior_rows=5.0, device=CPU)
-    after = regression_evidence(altered(data, mine), fold, prior_rows=5.0, device=CPU)
+    before = regression_evidence(data, fold, prior_rows=5.0, device=CPU, progress=SilentProgress())
+    after = regression_evidence(
+        altered(data, mine), fold, prior_rows=5.0, device=CPU, progress=SilentProgress()
+    )
     inside = fold == 2
     assert np.array_equal(before["given"], after["given"])
     # the penalty is one number for all worlds: allow it to differ, but nothing else
@@ -64,8 +67,8 @@ def test_order_plays_no_part():
         hashes=data.hashes[whole],
         num_classes=3,
     )
-    one = regression_evidence(data, fold, prior_rows=5.0, device=CPU)
-    two = regression_evidence(shuffled, fold[order], prior_rows=5.0, device=CPU)
+    one = regression_evidence(data, fold, prior_rows=5.0, device=CPU, progress=SilentProgress())
+    two = regression_evidence(shuffled, fold[order], prior_rows=5.0, device=CPU, progress=SilentProgress())
     for name in one:
         assert np.array_equal(one[name][order], two[name])
 
@@ -75,7 +78,7 @@ def test_retraining_helps():
     for seed in range(4):
         data, fold, true = planted(noise=0.7, seed=seed)
         rest = data.trusted[:600] < 0
-        found = regression_evidence(data, fold, prior_rows=5.0, device=CPU)
+        found = regression_evidence(data, fold, prior_rows=5.0, device=CPU, progress=SilentProgress())
         right = {name: (probs.argmax(1) == true[:600])[rest].mean() for name, probs in found.items()}
         gains.append(right["retrained"] - right["given"])
     assert np.mean(gains) > 0.02, gains
@@ -83,7 +86,9 @@ def test_retraining_helps():
 
 def test_without_trusted_rows_only_the_given_labels_speak():
     data, fold, _ = planted(trusted=0)
-    assert list(regression_evidence(data, fold, prior_rows=5.0, device=CPU)) == ["given"]
+    assert list(regression_evidence(data, fold, prior_rows=5.0, device=CPU, progress=SilentProgress())) == [
+        "given"
+    ]
 
 
 @pytest.mark.parametrize("penalty", [1.0, 30.0])

@@ -174,7 +174,9 @@ def compare(task: LabelTask, *, trusted: int, draw: int) -> Iterator[tuple[str, 
     device = choose_device("auto")
     fitted = cross_fit_head(data, HeadConfig(), seed=draw, device=device, progress=SilentProgress())
     prior_rows = VerdictConfig().prior_rows
-    more = regression_evidence(data, fitted.fold, prior_rows=prior_rows, device=device)
+    more = regression_evidence(
+        data, fitted.fold, prior_rows=prior_rows, device=device, progress=SilentProgress()
+    )
     given_probs = more.pop("given")
     worlds = Worlds(data, fitted.fold, device)
     judged = verdict(
