@@ -81,7 +81,7 @@ def run_demo(
         out=folder / "labelfix-out",
         force=force,
         progress=progress,
-        **{"image_size": SIDE, "seed": seed, "cache_dir": str(folder / "cache"), **options},
+        **{"image_size": SIDE, "train": "head", "seed": seed, "cache_dir": str(folder / "cache"), **options},
     )
     table = result.soft_labels
     true = np.array([truth[name] for name in table["image"].to_pylist()])

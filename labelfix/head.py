@@ -52,6 +52,23 @@ class HeadData:
     hashes: np.ndarray
     num_classes: int
 
+    def in_hash_order(self) -> tuple["HeadData", np.ndarray]:
+        """Return the rows in the order of their hashes, and the (N,) order of those with a given label.
+
+        From there on their order in the table plays no part. Extra trusted rows stay behind the others.
+        """
+        num_given = len(self.given)
+        order_N = np.argsort(self.hashes[:num_given], kind="stable")
+        order = np.concatenate([order_N, num_given + np.argsort(self.hashes[num_given:], kind="stable")])
+        ordered = HeadData(
+            features=self.features[order],
+            given=self.given[order_N],
+            trusted=self.trusted[order],
+            hashes=self.hashes[order],
+            num_classes=self.num_classes,
+        )
+        return ordered, order_N
+
 
 @dataclass(frozen=True, kw_only=True)
 class CrossFitted:
@@ -82,24 +99,11 @@ def cross_fit_head(
     TrainingError
         When the label logits or the weights stop being finite.
     """
-    num_given = len(data.given)
-    # Rows go into the order of their hashes: from here on their order in the table plays no part.
-    order_N = np.argsort(data.hashes[:num_given], kind="stable")
-    order = np.concatenate([order_N, num_given + np.argsort(data.hashes[num_given:], kind="stable")])
-    strata_N = np.where(data.trusted >= 0, data.trusted, data.num_classes)[order_N]
-    fold_N = assign_folds(data.hashes[order_N], strata_N, config.folds)
-    heads = _Heads(
-        HeadData(
-            features=data.features[order],
-            given=data.given[order_N],
-            trusted=data.trusted[order],
-            hashes=data.hashes[order],
-            num_classes=data.num_classes,
-        ),
-        fold_N,
-        config,
-        device,
-    )
+    ordered, order_N = data.in_hash_order()
+    num_given = len(order_N)
+    strata_N = np.where(ordered.trusted >= 0, ordered.trusted, data.num_classes)[:num_given]
+    fold_N = assign_folds(ordered.hashes[:num_given], strata_N, config.folds)
+    heads = _Heads(ordered, fold_N, config, device)
     heads.train(seed, progress)
     probs_NK = np.empty((num_given, data.num_classes), np.float32)
     label_logits_NK = np.empty_like(probs_NK)

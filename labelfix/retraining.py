@@ -55,27 +55,14 @@ def regression_evidence(
     progress
         Receives how far the fits are.
     """
-    num_given = len(data.given)
-    # in the order of hashes, so that the order of the table plays no part
-    order_N = np.argsort(data.hashes[:num_given], kind="stable")
-    order = np.concatenate([order_N, num_given + np.argsort(data.hashes[num_given:], kind="stable")])
-    worlds = Worlds(
-        HeadData(
-            features=data.features[order],
-            given=data.given[order_N],
-            trusted=data.trusted[order],
-            hashes=data.hashes[order],
-            num_classes=data.num_classes,
-        ),
-        fold[order_N],
-        device,
-    )
+    ordered, order_N = data.in_hash_order()
+    worlds = Worlds(ordered, fold[order_N], device)
     with progress.stage("Fitting regressions", 2, "steps") as advance:
         given_NK = worlds.out_of_fold(worlds.given_targets())
         found = {"given": given_NK}
         advance(1)
         size = worlds.num_folds * given_NK.nbytes
-        if (data.trusted[:num_given] >= 0).any() and size <= TARGET_BYTES:
+        if (data.trusted[: len(order_N)] >= 0).any() and size <= TARGET_BYTES:
             targets_FNK = worlds.first_posteriors(given_NK, prior_rows)
             found["retrained"] = worlds.out_of_fold(targets_FNK)
         advance(1)

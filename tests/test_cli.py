@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import labelfix.pipeline
 from labelfix_cli import app
 
-FAST = ["--image-size", "32", "--folds", "3", "--workers", "0"]
+FAST = ["--train", "head", "--image-size", "32", "--folds", "3", "--workers", "0"]
 
 
 def command(tiny: TinySet, *more: str) -> list[str]:

@@ -13,7 +13,7 @@ from labelfix_cli import app
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 NOT_OURS = ("git clone", "cd ", "make ", "pip ", "LABELFIX_DATA=")
-SMALL = ["--image-size", "32", "--folds", "3", "--workers", "0"]
+SMALL = ["--train", "head", "--image-size", "32", "--folds", "3", "--workers", "0"]
 
 
 def blocks(language: str) -> list[str]:

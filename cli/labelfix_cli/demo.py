@@ -24,7 +24,7 @@ def demo(
     ] = False,
 ) -> None:
     """Write a small real data set with planted label noise, clean it, and compare with the truth."""
-    from labelfix.demo import run_demo
+    from labelfix.demo import SIDE, run_demo
     from labelfix.progress import SilentProgress, TerminalProgress
     from labelfix_cli.screen import show_summary
 
@@ -46,7 +46,7 @@ def demo(
     elif not quiet:
         typer.echo(
             f"$ labelfix clean {folder}/images {folder}/labels.csv --trusted {folder}/trusted.csv "
-            f"--out {folder}/labelfix-out\n"
+            f"--out {folder}/labelfix-out --image-size {SIDE}\n"
         )
         show_summary(outcome.result.summary)
         typer.echo(
