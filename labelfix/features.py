@@ -8,7 +8,7 @@ features of an image do not depend on its place in the label table.
 import hashlib
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from typing import Any, Self
@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 import timm
 import torch
+from PIL import Image
 from timm.data.transforms_factory import transforms_imagenet_eval
 from torch.utils.data import DataLoader, Dataset
 
@@ -166,6 +167,22 @@ def _file_state(path: str) -> FileState | None:
 # ----------------------------------------------------------------------------------------- decoding in workers
 
 
+def square_transform(side: int, interpolation: str) -> Callable[[Image.Image], np.ndarray]:
+    """Return the transform that every network sees images through: to (3, side, side) uint8."""
+    return transforms_imagenet_eval(
+        img_size=side,
+        crop_pct=1.0,  # label errors are judged on the whole picture
+        interpolation=interpolation,
+        use_prefetcher=True,  # leaves uint8; normalisation happens on the device
+    )
+
+
+def start_worker(_: int) -> None:
+    """Set up a process that decodes images."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
+    torch.set_num_threads(1)
+
+
 class _ImageFiles(Dataset):
     """Yields (digest, pixels): pixels is (3, side, side) uint8, None where stored already, or `Unreadable`."""
 
@@ -173,12 +190,7 @@ class _ImageFiles(Dataset):
         self.paths = paths
         self.stored = stored
         self.side = backbone.side
-        self.transform = transforms_imagenet_eval(
-            img_size=backbone.side,
-            crop_pct=1.0,  # label errors are judged on the whole picture
-            interpolation=backbone.interpolation,
-            use_prefetcher=True,  # leaves uint8; normalisation happens on the device
-        )
+        self.transform = square_transform(backbone.side, backbone.interpolation)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -232,11 +244,6 @@ class _Numbered(Dataset):
         return place, self.dataset[place]
 
 
-def _start_worker(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
-    torch.set_num_threads(1)
-
-
 def _batches(dataset: _ImageFiles, config: FeatureConfig, device: torch.device) -> Iterator[_Batch]:
     workers = min(8, os.cpu_count() or 1) if config.workers is None else config.workers
     workers = min(workers, len(dataset) // config.inference_batch)  # not worth starting for a batch or two
@@ -246,7 +253,7 @@ def _batches(dataset: _ImageFiles, config: FeatureConfig, device: torch.device) 
             batch_size=config.inference_batch,
             num_workers=workers,
             collate_fn=_Collate(),
-            worker_init_fn=_start_worker,
+            worker_init_fn=start_worker,
             pin_memory=device.type == "cuda",
         )
     )

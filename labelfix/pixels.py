@@ -13,7 +13,6 @@ batches. P images, B per batch, images S x S pixels, stored as (S, S, 3) so that
 import hashlib
 import json
 import os
-import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,13 +21,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from timm.data.transforms_factory import transforms_imagenet_eval
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as v2
 
 from labelfix.config import Augment
 from labelfix.errors import OutputError
+from labelfix.features import square_transform, start_worker
 from labelfix.images import Unreadable, decode_image
 from labelfix.progress import Progress
 
@@ -218,7 +217,7 @@ class _StreamedPixels:
             batch_sampler=[batch.tolist() for batch in rows],
             num_workers=self.source.workers_for(sum(map(len, rows))),
             collate_fn=_collate,
-            worker_init_fn=_start_worker,
+            worker_init_fn=start_worker,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # its own: augmentation's random numbers must not depend on loading
         )
@@ -297,12 +296,7 @@ class _ImageFiles(Dataset):
     def __init__(self, source: PixelSource):
         self.paths = source.paths
         self.side = source.side
-        self.transform = transforms_imagenet_eval(
-            img_size=source.side,
-            crop_pct=1.0,  # label errors are judged on the whole picture
-            interpolation=source.interpolation,
-            use_prefetcher=True,  # leaves uint8; normalisation happens on the device
-        )
+        self.transform = square_transform(source.side, source.interpolation)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -333,15 +327,10 @@ def _decoded_parts(source: PixelSource) -> Iterator[_Part]:
             batch_size=DECODE_BATCH,
             num_workers=source.workers_for(len(source.paths)),
             collate_fn=_collate,
-            worker_init_fn=_start_worker,
+            worker_init_fn=start_worker,
             generator=torch.Generator(),
         )
     )
-
-
-def _start_worker(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
-    torch.set_num_threads(1)
 
 
 def _file_state(path: str) -> tuple[int, int] | None:
