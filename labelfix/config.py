@@ -329,6 +329,9 @@ class CleanConfig:
         The class names in order; None takes the labels that occur, sorted.
     missing
         What happens to rows whose image file does not exist.
+    trusted_weights
+        Column of the trusted tables that holds sampling weights, in proportion to 1 / probability of having been
+        drawn for verification; None takes ``weight`` where there is one, and else a random sample.
     train
         What MSLG trains: ``head``, a linear head over frozen features, or ``full``, the network itself.
     soft_label_top_k
@@ -344,6 +347,7 @@ class CleanConfig:
     kind: Kind = Kind.AUTO
     classes: tuple[str, ...] | None = None
     missing: MissingImages = MissingImages.STOP
+    trusted_weights: str | None = None
     train: Train = Train.AUTO
     soft_label_top_k: int | None = None
     device: str = "auto"

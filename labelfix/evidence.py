@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from labelfix.sampling import pool_weights
 from labelfix.transition import LOG_FLOOR, Transition
 
 __all__ = ["Form", "Posterior", "TrustedRows", "choose_form", "fit_posterior", "ladder"]
@@ -39,10 +40,12 @@ class TrustedRows:
     ----------
     log_probs
         (E, M, K) float32: log-probabilities of each kind of evidence, none of which saw the row's own truth.
+    votes
+        Whether the last of them is the likelihood of the labels of several annotators.
     given, true
         (M,) int64.
-    weight
-        (M,) float64 with mean 1: 1 / inclusion probability, scaled.
+    weight, sample
+        (M,) float64, 1 / chance of having been drawn, and int, which draw that was: `labelfix.sampling`.
     fold
         (M,) the fold of each row.
     """
@@ -51,10 +54,17 @@ class TrustedRows:
     given: np.ndarray
     true: np.ndarray
     weight: np.ndarray
+    sample: np.ndarray
     fold: np.ndarray
+    votes: bool = False
 
     def __len__(self) -> int:
         return len(self.given)
+
+    def pooled(self, chosen: np.ndarray | None = None) -> np.ndarray:
+        """Return what each row counts for among the rows that `chosen` (M,) marks, or among all."""
+        rows = slice(None) if chosen is None else chosen
+        return pool_weights(self.weight[rows], self.sample[rows])
 
     def only(self, chosen: np.ndarray) -> "TrustedRows":
         """Return the rows that `chosen` (M,) bool marks."""
@@ -63,35 +73,46 @@ class TrustedRows:
             given=self.given[chosen],
             true=self.true[chosen],
             weight=self.weight[chosen],
+            sample=self.sample[chosen],
             fold=self.fold[chosen],
+            votes=self.votes,
         )
 
 
 @dataclass(frozen=True)
 class Form:
-    """Which terms take part: kinds of evidence by number, the terms in d, a bias per class."""
+    """Which terms take part: kinds of evidence by number, the terms in d, a bias per class, annotators' votes.
+
+    With `votes`, the last kind of evidence is the likelihood of all labels of the row, and Bayes' rule is to take
+    it in the place of the transition matrix.
+    """
 
     evidence: tuple[int, ...]
     local: bool = False
     bias: bool = False
+    votes: bool = False
 
     def columns(self, num_evidence: int, num_classes: int) -> np.ndarray:
         """Return the columns of `_terms` that take part."""
         chosen = [*self.evidence, num_evidence, num_evidence + 1]
+        chosen += [num_evidence - 1] if self.votes else []
         chosen += [num_evidence + 2, num_evidence + 3] if self.local else []
         chosen += list(range(num_evidence + 4, num_evidence + 4 + num_classes)) if self.bias else []
         return np.array(chosen)
 
 
-def ladder(num_evidence: int, num_classes: int) -> list[Form]:
+def ladder(num_evidence: int, num_classes: int, *, votes: bool = False) -> list[Form]:
     """Return the forms to choose from, smallest first; the first leaves the images out altogether."""
-    every = tuple(range(num_evidence))
+    every = tuple(range(num_evidence - votes))
+    num_evidence = len(every)
     forms = [Form(()), *(Form((e,)) for e in every)]
     if num_evidence > 1:
         forms.append(Form(every))
     forms.append(Form(every, local=True))
     if num_classes <= FULL_CLASSES:
         forms.append(Form(every, local=True, bias=True))
+    if votes:
+        forms += [Form((), votes=True), Form(every, votes=True), Form(every, local=True, votes=True)]
     return forms
 
 
@@ -148,6 +169,9 @@ def fit_posterior(
 ) -> Posterior:
     """Fit the weights by penalised maximum likelihood; without trusted rows they stay at Bayes' rule.
 
+    Which rows were drawn for verification depends on their evidence and given labels alone, on both of which the
+    likelihood conditions: it needs no sampling weights. The transition matrix does, and gets them.
+
     Parameters
     ----------
     trusted
@@ -160,13 +184,14 @@ def fit_posterior(
         Strength of the transition matrix's prior.
     """
     num_evidence, num_classes = len(trusted.log_probs), len(soft_counts)
-    transition = Transition.fit(trusted.true, trusted.given, trusted.weight, soft_counts, prior_rows)
+    weight = trusted.pooled()
+    transition = Transition.fit(trusted.true, trusted.given, weight, soft_counts, prior_rows)
     columns = form.columns(num_evidence, num_classes)
     weights = np.zeros(num_evidence + 4 + num_classes)
     weights[list(form.evidence)] = 1.0 / max(len(form.evidence), 1)
-    weights[num_evidence] = 1.0
+    weights[num_evidence - 1 if form.votes else num_evidence] = 1.0
     if len(trusted):
-        log_t = transition.log_without_own(trusted.true, trusted.given, trusted.weight)
+        log_t = transition.log_without_own(trusted.true, trusted.given, weight)
         terms, true = _terms(trusted, log_t, form.bias)
         spread = np.where(columns >= num_evidence + 4, BIAS_SPREAD, WEIGHT_SPREAD)
         weights[columns] = _maximise(terms[:, :, columns], true, weights[columns], spread)
@@ -248,8 +273,8 @@ def choose_form(
     A larger form is taken only where it beats the best smaller one by a fifth of a standard error of their paired
     difference, so that no evidence makes the result worse than leaving it out.
     """
-    forms = forms or ladder(len(trusted.log_probs), len(soft_counts))
-    every = Form(tuple(range(len(trusted.log_probs))))
+    forms = forms or ladder(len(trusted.log_probs), len(soft_counts), votes=trusted.votes)
+    every = Form(tuple(range(len(trusted.log_probs) - trusted.votes)), votes=trusted.votes)
     if len(np.unique(trusted.fold)) < 2 or len(trusted) < 10:
         return every  # too few to choose by: all evidence, weighed by its prior
     best, best_loss = None, np.zeros(0)

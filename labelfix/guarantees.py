@@ -3,26 +3,30 @@
 Fixes are suspects with a confidence of at least t. Held-out trusted rows with the same property are a random sample
 of them, so an exact test says whether more than `max_fix_error` of the fixes on the other rows may be wrong.
 Thresholds are tested as in Learn-then-Test (Angelopoulos et al. 2021, arXiv 2110.01052) by fixed sequences: from
-a few starting points, which depend on how many trusted rows there are but not on their truth, each sequence goes
-on to lower thresholds until its first failure; the starting points share the allowed risk. So the promise as a
-whole fails with probability at most 1 - coverage over the draw of the trusted rows.
+each of two starting points a sequence goes on to lower thresholds until its first failure, and the two share the
+allowed risk. One starts where, by the stated confidences, the most promised fixes are to be expected, the other
+where a promise is most likely at all; neither looks at the truth of a trusted row. So the promise as a whole fails
+with probability at most 1 - coverage over the draw of the trusted rows.
 
 n held-out trusted rows that are suspects, of which k have a wrong fix; N_fix fixes on rows that are not trusted.
 """
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
-__all__ = ["Guarantee", "find_guarantee"]
+from labelfix.sampling import effective_rows, pool_weights
 
-# A sequence starts where so many trusted rows are above the threshold, in units of the least that could pass with
-# no wrong fix among them: the first finds small clean sets, the others tolerate some wrong fixes; and its share of
-# the risk.
-STARTS = ((1.0, 0.5), (1.7, 0.25), (3.0, 0.25))
+__all__ = ["Guarantee", "chance_to_promise", "find_guarantee", "first_risk"]
+
+# Shares of the risk: of the sequence that hopes for many fixes, and of the one that is most likely to start.
+RISK_SHARES = (0.6, 0.4)
 GROWTH = 1.2
+# Confidence reads a little high where rows are chosen by it: so many times the stated error is planned for.
+CAUTION = 1.25
 EQUAL = 1e-9
 
 
@@ -59,6 +63,7 @@ def find_guarantee(
     confidence: np.ndarray,
     wrong: np.ndarray,
     weight: np.ndarray,
+    sample: np.ndarray,
     others: np.ndarray,
     *,
     trusted: int,
@@ -70,10 +75,10 @@ def find_guarantee(
 
     Parameters
     ----------
-    confidence, wrong, weight
+    confidence, wrong, weight, sample
         (n,) of the held-out trusted rows that are suspects: probability of the predicted label, whether it is
-        wrong, weight of the row. Equal weights are tested exactly against the finite set of fixes
-        (hypergeometric); else the binomial test is taken at the effective number of rows.
+        wrong, weight of the row within its draw, and that draw. The test is exact for equal weights and a finite
+        set of fixes (hypergeometric); else it is taken at the effective number of rows.
     others
         Confidence of all other suspects.
     trusted, rows
@@ -82,87 +87,113 @@ def find_guarantee(
         What is to be promised.
     """
     order = np.lexsort((wrong, -confidence))
-    confidence, wrong, weight = confidence[order].astype(np.float64), wrong[order], weight[order]
+    seen = _Seen(confidence[order].astype(np.float64), wrong[order], weight[order], sample[order])
     others = np.sort(others.astype(np.float64))
-    clean = np.zeros(len(wrong), bool)
+    counts = _sequence(seen.confidence, least_rows(max_fix_error, 1 - coverage))
     best: int | None = None
-    least = len(confidence)
-    for factor, part in STARTS:
-        risk = part * (1 - coverage)
-        first = _first_that_could_pass(confidence, clean, weight, others, max_fix_error, risk)
-        least = min(least, first)
-        for count in _sequence(math.ceil(factor * first), confidence):
-            if _chance(count, confidence, wrong, weight, others, max_fix_error) > risk:
+    starts = _starts(counts, seen, others, max_fix_error, 1 - coverage)
+    for start, risk in starts:
+        for count in counts[start:]:
+            if _chance(count, seen, others, max_fix_error) > risk:
                 break
             best = max(best or 0, count)
-    shown = best or min(least, len(confidence))
-    risk = STARTS[0][1] * (1 - coverage)
-    threshold = float(confidence[best - 1]) if best else None
+    shown = best or (counts[starts[0][0]] if starts else len(order))
+    threshold = float(seen.confidence[best - 1]) if best else None
     return Guarantee(
         max_fix_error=max_fix_error,
         coverage=coverage,
         threshold=threshold,
-        fixes=0 if threshold is None else int(len(others) - np.searchsorted(others, threshold)),
+        fixes=0 if threshold is None else _fixes_from(threshold, others),
         rows=shown,
-        wrong=int(wrong[:shown].sum()),
-        rows_needed=0 if best else _rows_needed(others, rows, trusted, max_fix_error, risk),
+        wrong=int(seen.wrong[:shown].sum()),
+        rows_needed=0 if best else _rows_needed(others, rows, trusted, max_fix_error, first_risk(coverage)),
     )
 
 
-def _first_that_could_pass(
-    confidence: np.ndarray,
-    clean: np.ndarray,
-    weight: np.ndarray,
-    others: np.ndarray,
-    max_fix_error: float,
-    risk: float,
-) -> int:
-    """Return the least count that would pass with no wrong fix; one more than there are where none would."""
-    for count in range(math.floor(math.log(risk) / math.log1p(-max_fix_error)), len(confidence) + 1):
-        if _chance(count, confidence, clean, weight, others, max_fix_error) <= risk:
-            return count
-    return len(confidence) + 1
+@dataclass(frozen=True)
+class _Seen:
+    """Held-out trusted rows that are suspects, (n,) each, the most confident first."""
+
+    confidence: np.ndarray
+    wrong: np.ndarray
+    weight: np.ndarray
+    sample: np.ndarray
 
 
-def _sequence(first: int, confidence: np.ndarray) -> list[int]:
-    """Return growing counts of rows above a threshold, moved on so that no tie is cut."""
+def least_rows(max_fix_error: float, risk: float) -> int:
+    """Return how many verified fixes, none of them wrong, could pass at the least, were there no end of fixes."""
+    return math.floor(math.log(risk) / math.log1p(-max_fix_error))
+
+
+def _sequence(confidence: np.ndarray, least: int) -> list[int]:
+    """Return growing counts of rows above a threshold, moved on so that no tie is cut; few rows give none."""
     counts: list[int] = []
-    count = float(first)
-    while counts[-1:] != [len(confidence)] and first <= len(confidence):
-        tied = int(
-            np.searchsorted(-confidence, -confidence[min(int(count), len(confidence)) - 1], side="right")
-        )
+    count = float(max(least // 2, 1))  # a finite set of fixes may need fewer than an endless one
+    while counts[-1:] != [len(confidence)] and count <= len(confidence):
+        tied = int(np.searchsorted(-confidence, -confidence[int(count) - 1], side="right"))
         if tied not in counts:
             counts.append(tied)
-        count = max(count * GROWTH, count + 1)
+        count = min(max(count * GROWTH, count + 1), max(len(confidence), tied))
     return counts
 
 
-def _chance(
-    count: int,
-    confidence: np.ndarray,
-    wrong: np.ndarray,
-    weight: np.ndarray,
-    others: np.ndarray,
-    max_fix_error: float,
-) -> float:
+def _starts(
+    counts: list[int], seen: _Seen, others: np.ndarray, max_fix_error: float, risk: float
+) -> list[tuple[int, float]]:
+    """Return places in `counts` to start from, each with its risk; from confidences and numbers of rows alone."""
+    hopes, chances = [], []
+    for count in counts:
+        rows = effective_rows(pool_weights(seen.weight[:count], seen.sample[:count]))
+        fixes = _fixes_from(seen.confidence[count - 1], others)
+        rate = float(np.mean(1 - others[len(others) - fixes :])) if fixes else 1.0
+        verified = math.floor(rows + EQUAL)
+        hopes.append(fixes * chance_to_promise(rate, verified, fixes, max_fix_error, RISK_SHARES[0] * risk))
+        chances.append(chance_to_promise(rate, verified, fixes, max_fix_error, RISK_SHARES[1] * risk))
+    if not counts or max(hopes) == 0:
+        return []
+    hopeful, likely = int(np.argmax(hopes)), int(np.argmax(chances))
+    if hopeful == likely or max(chances) == 0:
+        return [(hopeful, risk)]
+    return [(hopeful, RISK_SHARES[0] * risk), (likely, RISK_SHARES[1] * risk)]
+
+
+def _fixes_from(threshold: float, others: np.ndarray) -> int:
+    """Return how many of the confidences `others`, ascending, are at least the threshold."""
+    return int(len(others) - np.searchsorted(others, threshold))
+
+
+def _chance(count: int, seen: _Seen, others: np.ndarray, max_fix_error: float) -> float:
     """Return the chance of so few wrong fixes among the best `count` trusted rows if too many others were wrong."""
-    used = weight[:count]
-    if np.ptp(used) <= EQUAL * used.mean():
-        fixes = int(len(others) - np.searchsorted(others, confidence[count - 1]))
-        seen = int(wrong[:count].sum())
-        too_many = math.floor(max_fix_error * fixes + EQUAL) + 1
-        if too_many > fixes:
-            return 1.0  # hardly any other fix is left: nothing worth a promise
-        return float(stats.hypergeom.cdf(seen, count + fixes, seen + too_many, count))
-    rows = used.sum() ** 2 / np.square(used).sum()
-    seen_share = used[wrong[:count]].sum() / used.sum()
-    # P(binomial <= k) at fractional k and n, by the Beta distribution
-    return (
-        float(stats.beta.sf(max_fix_error, seen_share * rows + 1, rows - seen_share * rows))
-        if seen_share < 1
-        else 1.0
-    )
+    weight = pool_weights(seen.weight[:count], seen.sample[:count])
+    rows = math.floor(effective_rows(weight) + EQUAL)
+    wrong = math.ceil(weight[seen.wrong[:count]].sum() / weight.sum() * rows - EQUAL)
+    fixes = _fixes_from(seen.confidence[count - 1], others)
+    return float(chance_of_so_few(wrong, rows, fixes, max_fix_error))
+
+
+def first_risk(coverage: float) -> float:
+    """Return the risk that is planned with: of the sequence that hopes for many fixes."""
+    return RISK_SHARES[0] * (1 - coverage)
+
+
+def chance_of_so_few(wrong: Any, rows: int, fixes: int, max_fix_error: float) -> Any:
+    """Return the chance of at most `wrong` wrong fixes among `rows` verified ones if too many of `fixes` are wrong.
+
+    Hypergeometric: the verified rows and the fixes are one set, from which the former were drawn at random. `wrong`
+    may be an array.
+    """
+    too_many = math.floor(max_fix_error * fixes + EQUAL) + 1
+    if too_many > fixes:
+        return np.ones(np.shape(wrong))  # hardly any other fix is left: nothing worth a promise
+    return stats.hypergeom.cdf(wrong, rows + fixes, wrong + too_many, rows)
+
+
+def chance_to_promise(rate: float, rows: int, fixes: int, max_fix_error: float, risk: float) -> float:
+    """Return the chance that `rows` verified fixes pass the test for `fixes` others, at an error of `rate`."""
+    wrong = np.arange(math.ceil(max_fix_error * rows) + 1)  # more cannot pass
+    passes = chance_of_so_few(wrong, rows, fixes, max_fix_error) <= risk
+    allowed = int(np.argmin(passes)) - 1 if not passes.all() else len(wrong) - 1
+    return float(stats.binom.cdf(allowed, rows, min(CAUTION * rate, 1.0))) if allowed >= 0 else 0.0
 
 
 def _rows_needed(

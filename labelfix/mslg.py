@@ -60,7 +60,7 @@ __all__ = [
 ]
 
 FAST_LABEL_INTERVAL = 2
-"""`Schedule.FAST` moves the labels on every second step."""
+"""`Schedule.FAST` moves the labels in every second epoch, so that all rows move equally often."""
 
 # Finite differences step by this times |theta| / |v|. Truncation (ReLU kinks, above all) asks for a short
 # step, rounding for a long one; on ResNet-18, the paper's network and a ViT in training these keep the cosine
@@ -195,7 +195,7 @@ def mslg_step(
     gamma: float = 1.0,
     reduction: str = "batchmean",
     schedule: Schedule = Schedule.EXACT,
-    step: int = 0,
+    epoch: int = 0,
     autocast_dtype: torch.dtype | None = None,
 ) -> StepResult:
     """One step of MSLG: move the labels of the batch, then the weights of the model.
@@ -221,10 +221,10 @@ def mslg_step(
         code).
     schedule
         ``exact``: the identity of this module. ``fast``: v at theta (first order in alpha), a one-sided
-        difference for the derivative, and labels that move only where ``step % FAST_LABEL_INTERVAL == 0``,
+        difference for the derivative, and labels that move only where ``epoch % FAST_LABEL_INTERVAL == 0``,
         there as much further as they move less often. ``reference``: double backward.
-    step
-        Steps taken before this one; counts for ``fast`` alone.
+    epoch
+        Epochs of MSLG before this one; counts for ``fast`` alone.
     autocast_dtype
         Number format of the forward passes (``torch.bfloat16``), None for the model's own. Call this outside
         of an autocast region, which would keep stale copies of the weights.
@@ -247,7 +247,7 @@ def mslg_step(
         logits_BK = _forward(model, None, images, autocast_dtype)
         meta_loss = None
         interval = FAST_LABEL_INTERVAL if schedule is Schedule.FAST else 1
-        if step % interval == 0:
+        if epoch % interval == 0:
             gradient_BK, meta_loss = _GRADIENTS[schedule](problem, logits_BK)
             label_logits = label_logits.detach() - beta * interval * gradient_BK
 

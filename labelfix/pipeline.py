@@ -22,9 +22,10 @@ import numpy as np
 import pyarrow as pa
 
 import labelfix
+from labelfix.annotators import Annotations, vote_likelihood
 from labelfix.backbones import load_backbone
 from labelfix.config import CleanConfig, Kind, MissingImages, Train
-from labelfix.dataset import LabelTable, lexical_keys, read_label_table
+from labelfix.dataset import NO_LABEL, LabelTable, lexical_keys, read_label_table
 from labelfix.errors import InputError, SettingError
 from labelfix.features import choose_device, extract_features
 from labelfix.folds import assign_folds, hash_keys
@@ -127,6 +128,7 @@ def clean(
             classes=config.classes,
             identify=origin.identify if isinstance(origin, ImageFolder) else lexical_keys,
             skip_missing=config.missing is MissingImages.QUARANTINE,
+            trusted_weights=config.trusted_weights,
         )
     for warning in table.warnings:
         progress.note(f"warning: {warning}")
@@ -148,6 +150,9 @@ def clean(
             classes=table.classes,
             folds=evidence.fold,
             evidence=evidence.more,
+            votes=_votes(table, evidence, config),
+            trusted_weights=table.trusted_weight[pairs],
+            trusted_samples=table.trusted_sample[pairs],
             config=config.verdict,
         )
         judged = _with_trusted(judged, table, pairs)
@@ -236,6 +241,21 @@ def _gather_full(
     )
 
 
+def _votes(table: LabelTable, evidence: _Evidence, config: CleanConfig) -> np.ndarray | None:
+    """Return what all labels of an image say together, (N, K); None where every image has one, by nobody known."""
+    if not table.annotators and len(table.row_image) == table.num_images:
+        return None
+    annotations = Annotations(image=table.row_image, label=table.row_label, annotator=table.row_annotator)
+    trusted = (
+        np.where(evidence.calibrating, table.trusted, NO_LABEL)
+        if evidence.calibrating is not None
+        else table.trusted
+    )
+    sources = [evidence.probs, *evidence.more.values()]
+    prior_rows = config.verdict.prior_rows
+    return vote_likelihood(sources, table.given, annotations, trusted, evidence.fold, prior_rows=prior_rows)
+
+
 def _with_trusted(judged: Verdict, table: LabelTable, judged_pairs: np.ndarray) -> Verdict:
     """Return the verdict with the trusted labels of those pairs that took no part in it."""
     rows = np.setdiff1d(table.pairs, judged_pairs)
@@ -291,6 +311,8 @@ def _gather(
                 trusted=np.concatenate([table.trusted, table.extra_trusted]),
                 hashes=hashes,
                 num_classes=len(table.classes),
+                trusted_weight=table.trusted_weight,
+                trusted_sample=table.trusted_sample,
             )
             device = choose_device(config.device)
             fitted = cross_fit_head(data, config.head, seed=config.seed, device=device, progress=progress)

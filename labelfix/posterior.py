@@ -25,7 +25,7 @@ __all__ = ["Action", "Estimate", "Guarantee", "NoiseMatrix", "Verdict", "verdict
 
 ROWS_PER_CHUNK = 65536
 OWN_FOLDS = 5
-PROBS = "probs"
+PROBS, VOTES = "probs", "votes"
 
 
 class Action:
@@ -93,7 +93,9 @@ def verdict(
     classes: Sequence[str] | None = None,
     folds: np.ndarray | None = None,
     evidence: Mapping[str, np.ndarray] | None = None,
+    votes: np.ndarray | None = None,
     trusted_weights: np.ndarray | None = None,
+    trusted_samples: np.ndarray | None = None,
     config: VerdictConfig | None = None,
 ) -> Verdict:
     """Judge every label from out-of-fold probabilities and a few trusted labels.
@@ -116,9 +118,15 @@ def verdict(
     evidence
         More probabilities (N, K) by name. A trusted row's own trusted label must have had no part in its
         probabilities; nor may that of another row of its fold, for exact estimates.
+    votes
+        (N, K) how likely all labels of a row are under each true class, where several annotators gave some:
+        `labelfix.annotators.vote_likelihood`. It takes the place of the transition matrix where it fits better.
     trusted_weights
         (M,) above 0, proportional to 1 / probability of having been chosen for verification; None says that
         the trusted rows are a random sample.
+    trusted_samples
+        (M,) integers: which draw each trusted row comes from, where there were several; weights compare within
+        a draw. None takes all for one.
     config
         Smoothing and coverage of the intervals.
 
@@ -131,12 +139,15 @@ def verdict(
     labels = _check_labels(probs, labels)
     sources = {PROBS: _check_probs(PROBS, probs, probs.shape)}
     sources |= {name: _check_probs(name, value, probs.shape) for name, value in (evidence or {}).items()}
-    rows, true, weight = _check_trusted(trusted_rows, trusted_labels, trusted_weights, probs.shape)
+    if votes is not None:
+        sources[VOTES] = _check_probs(VOTES, votes, probs.shape)
+    rows, true = _check_trusted(trusted_rows, trusted_labels, probs.shape)
+    weight, sample = _check_weights(trusted_weights, trusted_samples, len(rows))
     names = tuple(str(c) for c in classes) if classes is not None else tuple(map(str, range(probs.shape[1])))
     if len(names) != probs.shape[1]:
         raise InputError(f"classes: names {len(names)} classes; probs has {probs.shape[1]} columns.")
     fold = _folds(sources[PROBS], labels, rows, true, folds)
-    trusted = _gather(list(sources.values()), labels, rows, true, weight, fold)
+    trusted = _gather(list(sources.values()), labels, rows, true, weight, sample, fold, VOTES in sources)
     soft_counts = label_counts(sources[PROBS], labels)
     fits = fit_by_fold(trusted, soft_counts, np.unique(fold), config.prior_rows)
     posterior = predict_by_fold(fits, list(sources.values()), labels, fold)
@@ -193,9 +204,9 @@ def _check_probs(name: str, probs: np.ndarray, shape: tuple[int, ...]) -> np.nda
 
 
 def _check_trusted(
-    rows: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, shape: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return trusted rows, labels and weights (scaled to mean 1), all (M,)."""
+    rows: np.ndarray, labels: np.ndarray, shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return trusted rows and labels, both (M,)."""
     rows, labels = np.asarray(rows, np.int64).reshape(-1), np.asarray(labels, np.int64).reshape(-1)
     if len(rows) != len(labels):
         raise InputError(
@@ -208,13 +219,26 @@ def _check_trusted(
             raise InputError(
                 f"{name}: values from {values.min()} to {values.max()}; expected 0 to {limit - 1}."
             )
-    weight = np.ones(len(rows)) if weights is None else np.asarray(weights, np.float64).reshape(-1)
-    if len(weight) != len(rows) or not (np.isfinite(weight).all() and (weight > 0).all()):
+    return rows, labels
+
+
+def _check_weights(
+    weights: np.ndarray | None, samples: np.ndarray | None, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return weight and draw of each trusted row, both (M,)."""
+    weight = np.ones(count) if weights is None else np.asarray(weights, np.float64).reshape(-1)
+    if len(weight) != count or not (np.isfinite(weight).all() and (weight > 0).all()):
         raise InputError(
-            f"trusted_weights: {len(weight)} weights for {len(rows)} trusted rows; expected one finite number "
+            f"trusted_weights: {len(weight)} weights for {count} trusted rows; expected one finite number "
             "above 0 each. Leave them out for a random sample."
         )
-    return rows, labels, weight / weight.mean() if len(weight) else weight
+    sample = np.zeros(count, np.int64) if samples is None else np.asarray(samples).reshape(-1)
+    if len(sample) != count or not np.issubdtype(sample.dtype, np.integer):
+        raise InputError(
+            f"trusted_samples: {len(sample)} values of type {sample.dtype} for {count} trusted rows; expected "
+            "one integer each. Leave them out where all come from one draw."
+        )
+    return weight, sample
 
 
 # ------------------------------------------------------------------------------------------------ cross-fitting
@@ -257,14 +281,18 @@ def _gather(
     rows: np.ndarray,
     true: np.ndarray,
     weight: np.ndarray,
+    sample: np.ndarray,
     fold: np.ndarray,
+    votes: bool,
 ) -> TrustedRows:
     return TrustedRows(
         log_probs=np.stack([_log(probs[rows]) for probs in sources]),
         given=labels[rows],
         true=true,
         weight=weight,
+        sample=sample,
         fold=fold[rows],
+        votes=votes,
     )
 
 
@@ -302,21 +330,19 @@ def _estimates(trusted: TrustedRows, held_out: np.ndarray, coverage: float) -> d
         return {}
     predicted = held_out.argmax(1)
     wrong, flagged = trusted.given != trusted.true, predicted != trusted.given
+    everything = np.ones(len(trusted), bool)
     return {
-        **_detection(wrong, flagged, wrong, trusted.weight, coverage),
-        "accuracy": share(predicted == trusted.true, trusted.weight, coverage),
-        **calibration_estimates(held_out, trusted.true, trusted.weight, coverage),
+        "noise_rate": _share(wrong, everything, trusted, coverage),
+        "precision": _share(wrong, flagged, trusted, coverage),
+        "recall": _share(flagged, wrong, trusted, coverage),
+        "accuracy": _share(predicted == trusted.true, everything, trusted, coverage),
+        **calibration_estimates(held_out, trusted.true, trusted.pooled(), coverage),
     }
 
 
-def _detection(
-    wrong: np.ndarray, flagged: np.ndarray, to_find: np.ndarray, weight: np.ndarray, coverage: float
-) -> dict[str, Estimate]:
-    return {
-        "noise_rate": share(wrong, weight, coverage),
-        "precision": share(wrong[flagged], weight[flagged], coverage),
-        "recall": share(flagged[to_find], weight[to_find], coverage),
-    }
+def _share(hits: np.ndarray, among: np.ndarray, trusted: TrustedRows, coverage: float) -> Estimate:
+    """Estimate the share of `hits` (M,) bool in the set that `among` (M,) bool marks."""
+    return share(hits[among], trusted.pooled(among), coverage)
 
 
 def _per_class(
@@ -325,11 +351,11 @@ def _per_class(
     found: dict[str, dict[str, Estimate]] = {}
     wrong, flagged = trusted.given != trusted.true, held_out.argmax(1) != trusted.given
     for k, name in enumerate(classes if len(trusted) else ()):
-        given, missed = trusted.given == k, wrong & (trusted.true == k)
+        given = trusted.given == k
         found[name] = {
-            "noise_rate": share(wrong[given], trusted.weight[given], coverage),
-            "precision": share(wrong[given & flagged], trusted.weight[given & flagged], coverage),
-            "recall": share(flagged[missed], trusted.weight[missed], coverage),
+            "noise_rate": _share(wrong, given, trusted, coverage),
+            "precision": _share(wrong, given & flagged, trusted, coverage),
+            "recall": _share(flagged, wrong & (trusted.true == k), trusted, coverage),
         }
     return found
 
@@ -337,7 +363,7 @@ def _per_class(
 def _noise_matrix(trusted: TrustedRows, soft_counts: np.ndarray, config: VerdictConfig) -> NoiseMatrix:
     counts = np.zeros(soft_counts.shape, np.int64)
     np.add.at(counts, (trusted.true, trusted.given), 1)
-    whole = Transition.fit(trusted.true, trusted.given, trusted.weight, soft_counts, config.prior_rows)
+    whole = Transition.fit(trusted.true, trusted.given, trusted.pooled(), soft_counts, config.prior_rows)
     return whole.with_intervals(config.interval, counts)
 
 
@@ -403,6 +429,7 @@ def _guarantee(
         held_out.max(1)[flagged],
         (predicted != trusted.true)[flagged],
         trusted.weight[flagged],
+        trusted.sample[flagged],
         confidence[others],
         trusted=len(trusted),
         rows=len(issue) - len(trusted),

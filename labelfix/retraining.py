@@ -188,7 +188,8 @@ class Worlds:
                 log_probs=logs,
                 given=given[pairs].astype(np.int64),
                 true=true,
-                weight=np.ones(len(pairs)),
+                weight=_at(self.data.trusted_weight, pairs, 1.0),
+                sample=_at(self.data.trusted_sample, pairs, 0),
                 fold=fold,
             ).only(others)
             fit = fit_posterior(trusted, soft_counts, Form((0, 1), local=True), prior_rows=prior_rows)
@@ -196,6 +197,10 @@ class Worlds:
             targets_FNK[world] = predict_by_fold({0: fit}, [given_NK, probe_NK], given, one_fold)
             targets_FNK[world, pairs[others]] = np.eye(given_NK.shape[1], dtype=np.float32)[true[others]]
         return targets_FNK
+
+
+def _at(values_N: np.ndarray | None, rows: np.ndarray, default: float) -> np.ndarray:
+    return np.full(len(rows), default) if values_N is None else values_N[rows]
 
 
 class _Probes:

@@ -3,11 +3,12 @@
 N images, K classes. ``run.json`` is written last: a directory that has one is complete.
 """
 
+import functools
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ __all__ = [
     "RunDirectory",
     "noise_matrix_table",
     "quarantine_table",
+    "replace_file",
     "soft_label_table",
     "suspect_table",
 ]
@@ -100,28 +102,34 @@ class RunDirectory:
         for stale in self.path.glob(".*.parquet.*.tmp"):  # of a run that was killed while writing
             stale.unlink(missing_ok=True)
         for name, table in tables.items():
-            self._replace(f"{name}.parquet", lambda path, table=table: pq.write_table(table, path))
+            replace_file(self.path / f"{name}.parquet", functools.partial(pq.write_table, table))
         for name in RUN_FILES:
             if name.removesuffix(".parquet") not in tables and name not in (RUN_FILE, *kept):
                 (self.path / name).unlink(missing_ok=True)
         text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-        self._replace(RUN_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+        replace_file(self.path / RUN_FILE, lambda path: path.write_text(text, encoding="utf-8"))
 
-    def _replace(self, name: str, write: Any) -> None:
-        temporary = self.path / f".{name}.{uuid.uuid4().hex}.tmp"
-        try:
-            write(temporary)
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path / name)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise OutputError(
-                f"{self.path / name}: cannot be written ({error.strerror or error})."
-            ) from error
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+
+def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file atomically: `write` fills a temporary one beside it, which then takes its place.
+
+    Raises
+    ------
+    OutputError
+        When it cannot be written; an earlier file is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error}).") from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 # ----------------------------------------------------------------------------------------------------- tables

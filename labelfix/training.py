@@ -226,7 +226,7 @@ class NetworkTraining:
             gamma=loop.gamma,
             reduction=loop.reduction,
             schedule=Schedule(self.task.full.schedule),
-            step=(self.epoch - loop.warmup_epochs) * self.steps_per_epoch + self.step,
+            epoch=self.epoch - loop.warmup_epochs,
             autocast_dtype=self.task.autocast_dtype,
         )
         fixed_B1 = self.fixed_P[rows_B].unsqueeze(1)

@@ -1,5 +1,6 @@
 """The command line as a person or a script meets it."""
 
+import csv
 import json
 import os
 import signal
@@ -176,3 +177,44 @@ def test_bench_speed() -> None:
     assert [row["method"] for row in rows] == ["cross_entropy", "reference", "exact", "fast"]
     assert rows[0]["ratio"] == 1
     assert CliRunner().invoke(app, ["bench", "speed", "--network", "lenet"]).exit_code == 2
+
+
+# ------------------------------------------------------------------------------------------------------- next
+
+
+def test_clean_next_clean(tiny: TinySet) -> None:
+    """The table that next writes, filled in, goes back through --trusted and is counted with its weights."""
+    runner, more = CliRunner(), tiny.folder / "next.csv"
+    assert runner.invoke(app, command(tiny, "--quiet")).exit_code == 0
+    ask = ["next", str(tiny.folder / "out"), "-n", "10", "--out", str(more)]
+    result = runner.invoke(app, ask)
+    assert result.exit_code == 0, result.output
+    assert "10 images to verify" in result.stdout
+    with more.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    known = {tiny.names[i] for i in tiny.trusted_rows}
+    assert not known & {row["image"] for row in rows}
+    truth = {name: tiny.classes[k] for name, k in zip(tiny.names, tiny.true, strict=True)}
+    for row in rows[:7]:  # as far as the person came
+        row["trusted_label"] = truth[row["image"]]
+    with more.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    again = command(tiny, "--trusted", str(more), "--force", "--json")
+    result = runner.invoke(app, again)
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
+    assert summary["trusted_pairs"] == len(known) + 7
+    assert any("3 of 10 rows have no label yet" in warning for warning in summary["warnings"])
+
+
+def test_next_wants_a_finished_run_and_keeps_what_is_there(tiny: TinySet) -> None:
+    runner, more = CliRunner(), tiny.folder / "next.csv"
+    result = runner.invoke(app, ["next", str(tiny.folder), "--out", str(more)])
+    assert result.exit_code == 2
+    assert "finished run" in result.output
+    assert runner.invoke(app, command(tiny, "--quiet")).exit_code == 0
+    more.write_text("mine")
+    result = runner.invoke(app, ["next", str(tiny.folder / "out"), "--out", str(more)])
+    assert (result.exit_code, more.read_text()) == (2, "mine")

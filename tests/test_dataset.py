@@ -499,3 +499,59 @@ def test_ten_faults_in_full_and_the_count(tmp_path: Path) -> None:
     error = fault(table(*rows), identify=folder_of(tmp_path).identify)
     assert (error.count, len(error.problems)) == (1000, 10)
     assert str(error).endswith("… and 990 more (1,000 faults in all).")
+
+
+# --------------------------------------------------------------------------------------------------- sampling
+
+
+def drawn(**columns: list[object]) -> pa.Table:
+    return pa.table(columns)
+
+
+LABELS = table(("a", "x"), ("b", "y"), ("c", "x"), ("d", "y"))
+
+
+def test_tables_without_weights_are_one_sample_and_each_other_one_is_its_own() -> None:
+    read = read_label_table(
+        LABELS,
+        [
+            table(("a", "x")),
+            drawn(image=["b"], label=["y"], weight=[12.5]),
+            table(("c", "x")),
+            drawn(image=["d"], label=["y"], sampling_weight=["3"]),
+        ],
+    )
+    np.testing.assert_array_equal(read.trusted_weight, [1, 12.5, 1, 3])
+    np.testing.assert_array_equal(read.trusted_sample, [0, 2, 0, 4])
+
+
+def test_rows_of_a_draw_that_nobody_labelled_yet_are_left_out() -> None:
+    read = read_label_table(
+        LABELS, drawn(image=["a", "b", "c"], trusted_label=["x", None, ""], weight=[2, 3, 4], label=["y"] * 3)
+    )
+    assert trusted_of(read) == {"a": "x"}
+    assert any("2 of 3 rows have no label yet" in warning for warning in read.warnings)
+
+
+def test_without_weights_an_empty_label_is_a_fault() -> None:
+    assert "is empty" in str(fault(LABELS, drawn(image=["a", "b"], label=["x", None])))
+
+
+@pytest.mark.parametrize("weight", ["0", "-1", "nan", "inf", "heavy", None])
+def test_weights_that_are_no_weights(weight: str | None) -> None:
+    error = fault(LABELS, drawn(image=["a", "b"], label=["x", "y"], weight=["1", weight]))
+    assert "row 2" in str(error)
+    assert "weight" in str(error)
+
+
+def test_weights_follow_their_rows_when_images_are_left_out() -> None:
+    read = read_label_table(LABELS, drawn(image=["b", "d"], label=["y", "y"], weight=[5, 7]))
+    left = read.only(np.array([False, True, False, True]))
+    np.testing.assert_array_equal(left.trusted_weight, [5, 7])
+    np.testing.assert_array_equal(left.trusted_sample, [1, 1])
+
+
+def test_the_column_of_weights_can_be_named() -> None:
+    trusted = drawn(image=["a"], label=["x"], weight=[2], chance=[8])
+    assert read_label_table(LABELS, trusted, trusted_weights="chance").trusted_weight[0] == 8
+    assert "'odds'" in str(fault(LABELS, trusted, trusted_weights="odds"))

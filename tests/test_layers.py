@@ -15,9 +15,11 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"labelfix", "labelfix.errors", "labelfix.config", "labelfix.progress", "labelfix.folds"},
     {
-        "labelfix.calibration", "labelfix.dataset", "labelfix.evidence", "labelfix.feature_store",
-        "labelfix.guarantees", "labelfix.images", "labelfix.matching", "labelfix.matrices",
+        "labelfix.annotators", "labelfix.calibration", "labelfix.dataset", "labelfix.evidence",
+        "labelfix.feature_store",
+        "labelfix.finished", "labelfix.guarantees", "labelfix.images", "labelfix.matching", "labelfix.matrices",
         "labelfix.posterior", "labelfix.rundir", "labelfix.sampling", "labelfix.tables", "labelfix.transition",
+        "labelfix.verification",
     },
     {
         "labelfix.backbones", "labelfix.checkpoints", "labelfix.features", "labelfix.mslg", "labelfix.pixels",

@@ -342,11 +342,13 @@ def test_fast_labels_rest_between_intervals() -> None:
     model, data = network("convnet"), batch()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     moved = []
-    for step in range(2 * FAST_LABEL_INTERVAL):
-        result = mslg_step(model, optimizer, *data, alpha=1.0, beta=100.0, schedule=Schedule.FAST, step=step)
+    for epoch in range(2 * FAST_LABEL_INTERVAL):
+        result = mslg_step(
+            model, optimizer, *data, alpha=1.0, beta=100.0, schedule=Schedule.FAST, epoch=epoch
+        )
         moved.append(not torch.equal(result.label_logits, data[1]))
         assert (result.meta_loss is not None) == moved[-1]
-    assert moved == [step % FAST_LABEL_INTERVAL == 0 for step in range(2 * FAST_LABEL_INTERVAL)]
+    assert moved == [epoch % FAST_LABEL_INTERVAL == 0 for epoch in range(2 * FAST_LABEL_INTERVAL)]
 
 
 @pytest.mark.parametrize("name", ["mobilenetv3_small_050", "vit"])

@@ -62,6 +62,10 @@ def clean(
     missing: Annotated[
         MissingImages, _option(INPUT, "What happens to rows whose image does not exist.")
     ] = Config.missing,
+    trusted_weights: Annotated[
+        str | None,
+        _option(INPUT, "Column of --trusted with sampling weights.  [default: weight, if there is one]"),
+    ] = Config.trusted_weights,
     out: Annotated[Path, _option(OUTPUT, "Folder for the results.", "--out", "-o")] = Path("labelfix-out"),
     force: Annotated[bool, _option(OUTPUT, "Replace the run that --out holds.", "--force", "-f")] = False,
     soft_label_top_k: Annotated[

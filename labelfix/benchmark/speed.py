@@ -115,7 +115,7 @@ class _Bench:
         self.label_logits_BK = 10.0 * F.one_hot(self.labels, NUM_CLASSES).float()
         self.trusted_images, self.trusted_labels = images, labels
 
-    def run(self, method: SpeedMethod, num_trusted: int, step: int = 0) -> None:
+    def run(self, method: SpeedMethod, num_trusted: int, epoch: int = 0) -> None:
         if method is SpeedMethod.CROSS_ENTROPY:
             self._cross_entropy_step()
         else:
@@ -129,7 +129,7 @@ class _Bench:
                 alpha=1e-3,
                 beta=1.0,
                 schedule=Schedule(method),
-                step=step,
+                epoch=epoch,
                 autocast_dtype=self.autocast_dtype,
             )
 
@@ -141,12 +141,12 @@ class _Bench:
         self.optimizer.step()
 
     def milliseconds(self, method: SpeedMethod, num_trusted: int) -> float:
-        """Time one step; of `fast`, whose steps differ, the mean over one interval."""
+        """Time one step; of `fast`, whose epochs differ, the mean over one step of each kind."""
         steps = FAST_LABEL_INTERVAL if method is SpeedMethod.FAST else 1
         self._synchronise()
         start = time.perf_counter()
-        for step in range(steps):
-            self.run(method, num_trusted, step)
+        for epoch in range(steps):
+            self.run(method, num_trusted, epoch)
         self._synchronise()
         return (time.perf_counter() - start) / steps * 1e3
 

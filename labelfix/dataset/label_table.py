@@ -29,6 +29,9 @@ class LabelTable:
         (N,) int32: the given label; with several annotators their majority.
     trusted
         (N,) int32: the trusted label, -1 where there is none.
+    trusted_weight, trusted_sample
+        (N,) float64 and int32: 1 / probability of having been drawn for verification, and which draw that was;
+        1 and 0 for a plain random sample, and where there is no trusted label.
     row_image, row_label, row_annotator
         (R,) int32 per label row: image number, label, annotator (-1 where the cell is empty).
     annotators
@@ -48,6 +51,8 @@ class LabelTable:
     classes: tuple[str, ...]
     given: np.ndarray
     trusted: np.ndarray
+    trusted_weight: np.ndarray
+    trusted_sample: np.ndarray
     row_image: np.ndarray
     row_label: np.ndarray
     row_annotator: np.ndarray
@@ -79,6 +84,8 @@ class LabelTable:
             keys=self.keys.filter(pa.array(kept_N)),
             given=self.given[kept_N],
             trusted=self.trusted[kept_N],
+            trusted_weight=self.trusted_weight[kept_N],
+            trusted_sample=self.trusted_sample[kept_N],
             row_image=number[self.row_image[rows]],
             row_label=self.row_label[rows],
             row_annotator=self.row_annotator[rows],

@@ -5,9 +5,11 @@ images. Every image keeps the row number it gets here: its place in the order of
 labels table. What is done per row is done in arrays; loops run over distinct names only.
 """
 
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,7 @@ def read_label_table(
     classes: Sequence[str] | None = None,
     identify: Identify = lexical_keys,
     skip_missing: bool = False,
+    trusted_weights: str | None = None,
 ) -> LabelTable:
     """Read and validate the labels and the trusted labels.
 
@@ -40,13 +43,17 @@ def read_label_table(
     labels
         Path or table with ``image``, ``label`` and optionally ``annotator``.
     trusted
-        Path or table with ``image`` and ``label``, a list of them, or None.
+        Path or table with ``image`` and ``label``, a list of them, or None. One with sampling weights is a
+        draw of its own; the weights are proportional to 1 / probability of having been drawn, and rows that
+        have no label yet are left out. Those without weights are one plain random sample.
     classes
         Class names in order; None takes the labels that occur, sorted (by value when all are integers).
     identify
         Turns names into identities; `labelfix.images.ImageFolder.identify` for a folder of images.
     skip_missing
         Leave rows out whose image `identify` does not know, listing them in `missing`, instead of failing.
+    trusted_weights
+        The column of sampling weights; None takes ``weight`` or ``sampling_weight`` where there is one.
 
     Raises
     ------
@@ -59,10 +66,16 @@ def read_label_table(
     wanted = None if problems.count else wanted  # else every label would be reported against a wrong list
     more = [] if trusted is None else list(trusted) if isinstance(trusted, (list, tuple)) else [trusted]
     raws = [
-        read_table(source, problems, trusted=number > 0, name=name)
+        read_table(source, problems, trusted=number > 0, name=name, weight=trusted_weights)
         for number, (source, name) in enumerate(zip([labels, *more], _names(labels, more), strict=True))
     ]
-    return _Reading(problems, identify, skip_missing).read(raws[0], [raw for raw in raws[1:] if raw], wanted)
+    known = [raw for raw in raws[1:] if raw]
+    if trusted_weights is not None and not any("weight" in raw.columns for raw in known):
+        problems.add(
+            f"--trusted-weights: no trusted table has a column {trusted_weights!r}; expected one. Name the column "
+            "of sampling weights, or leave the option out for a random sample."
+        )
+    return _Reading(problems, identify, skip_missing).read(raws[0], known, wanted)
 
 
 def _names(labels: Any, trusted: list[Any]) -> list[str]:
@@ -77,6 +90,23 @@ def _names(labels: Any, trusted: list[Any]) -> list[str]:
     return [long if times[short] > 1 else short for short, long in zip(plain, full, strict=True)]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Truth:
+    """Trusted images (T,) by number, each once: label, sampling weight, and which draw it is from."""
+
+    image: np.ndarray
+    label: np.ndarray
+    weight: np.ndarray
+    sample: np.ndarray
+
+    def by_image(self, num_images: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return label, weight and draw of all images; -1, 1 and 0 where nothing is trusted."""
+        label = np.full(num_images, NO_LABEL, np.int32)
+        weight, sample = np.ones(num_images), np.zeros(num_images, np.int32)
+        label[self.image], weight[self.image], sample[self.image] = self.label, self.weight, self.sample
+        return label, weight, sample
+
+
 class _Reading:
     def __init__(self, problems: Problems, identify: Identify, skip_missing: bool):
         self.problems = problems
@@ -84,6 +114,7 @@ class _Reading:
         self.skip_missing = skip_missing
         self.number_of: dict[str, int] = {}  # identity -> its number, over all tables
         self.missing: dict[str, None] = {}
+        self.unfilled: list[tuple[str, int, int]] = []  # per trusted table: name, rows without a label, rows
 
     def read(
         self, given: RawTable | None, trusted: list[RawTable], wanted: tuple[str, ...] | None
@@ -98,6 +129,7 @@ class _Reading:
             self._report_repeats(given, images[0], who)
         extra = 1 if given else 0
         truth = self._merge_trusted(trusted, images[extra:], codes[extra:], classes)
+        self.unfilled = [(raw.name, raw.columns["label"].null_count, raw.num_rows) for raw in trusted]
         self.problems.raise_if_any()
         assert given is not None
         return self._assemble(given, images[0], codes[0], who, truth, classes, bool(trusted))
@@ -181,8 +213,8 @@ class _Reading:
         images: list[np.ndarray],
         codes: list[np.ndarray],
         classes: tuple[str, ...],
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the trusted images and their labels; report images that have two."""
+    ) -> _Truth:
+        """Return what is trusted, each image once; report images that have two labels."""
         nothing = [np.empty(0, np.int32)]
         image, label = np.concatenate(images + nothing), np.concatenate(codes + nothing)
         rows = np.flatnonzero((image >= 0) & (label != NO_LABEL))
@@ -201,7 +233,35 @@ class _Reading:
                 )
 
         self.problems.add_many(len(clashes), describe)
-        return image[rows][first], label[rows][first]
+        weight, sample = self._sampling(tables)
+        kept = rows[first]
+        return _Truth(image=image[kept], label=label[kept], weight=weight[kept], sample=sample[kept])
+
+    def _sampling(self, tables: list[RawTable]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the sampling weight and the draw of all rows of the trusted tables."""
+        weights, samples = [np.empty(0)], [np.empty(0, np.int32)]
+        for number, raw in enumerate(tables, 1):
+            if "weight" in raw.columns:
+                weights.append(self._weights(raw))
+            else:
+                number = 0  # all tables without weights are one random sample
+                weights.append(np.ones(raw.num_rows))
+            samples.append(np.full(raw.num_rows, number, np.int32))
+        return np.concatenate(weights), np.concatenate(samples)
+
+    def _weights(self, raw: RawTable) -> np.ndarray:
+        column = encode(raw.columns["weight"])
+        values = np.array([*map(_positive, column.values), np.nan])[column.codes]
+        wrong = np.flatnonzero(np.isnan(values) & (column.codes >= 0))
+        self.problems.add_many(
+            len(wrong),
+            lambda: (
+                f"{place}: the weight is {column.values[column.codes[row]]!r}; expected a number above 0, in "
+                "proportion to 1 / probability of having been drawn. Correct the cell."
+                for row, place in zip(wrong, raw.at(wrong[:SHOWN_PROBLEMS]), strict=False)
+            ),
+        )
+        return values
 
     # -------------------------------------------------------------------------------------------- everything
 
@@ -211,7 +271,7 @@ class _Reading:
         images: np.ndarray,
         labels: np.ndarray,
         who: Column,
-        truth: tuple[np.ndarray, np.ndarray],
+        truth: _Truth,
         classes: tuple[str, ...],
         any_trusted: bool,
     ) -> LabelTable:
@@ -226,11 +286,9 @@ class _Reading:
         rank = np.full(len(self.number_of), -1, np.int32)
         rank[numbers] = np.arange(len(numbers), dtype=np.int32)
         row_image, row_label = rank[images[rows]], labels[rows]
-        trusted_numbers, trusted_labels = truth
-        trusted_of = np.full(len(self.number_of), NO_LABEL, np.int32)
-        trusted_of[trusted_numbers] = trusted_labels
-        trusted = trusted_of[numbers]
-        is_extra = rank[trusted_numbers] < 0
+        trusted, weight, sample = truth.by_image(len(self.number_of))
+        trusted, weight, sample = trusted[numbers], weight[numbers], sample[numbers]
+        is_extra = rank[truth.image] < 0
         majority, tied = majority_labels(row_image, row_label, who.codes[rows], trusted, len(classes))
         keys = pa.array(list(self.number_of), pa.large_string())
         return LabelTable(
@@ -239,15 +297,17 @@ class _Reading:
             classes=classes,
             given=majority,
             trusted=trusted,
+            trusted_weight=weight,
+            trusted_sample=sample,
             row_image=row_image,
             row_label=row_label,
             row_annotator=who.codes[rows],
             annotators=tuple(who.values),
-            extra_keys=keys.take(pa.array(trusted_numbers[is_extra])),
-            extra_trusted=trusted_labels[is_extra],
+            extra_keys=keys.take(pa.array(truth.image[is_extra])),
+            extra_trusted=truth.label[is_extra],
             ties=int(tied.sum()),
             missing=tuple(self.missing),
-            warnings=(*self._warnings(row_label, trusted_labels, classes, int(tied.sum()), any_trusted),),
+            warnings=(*self._warnings(row_label, truth.label, classes, int(tied.sum()), any_trusted),),
         )
 
     def _warnings(
@@ -263,6 +323,12 @@ class _Reading:
                 f"{_images(len(self.missing))} left out, because there is no such file "
                 f"({next(iter(self.missing))!r}, for one)."
             )
+        for name, empty, rows in self.unfilled:
+            if empty:
+                yield (
+                    f"{name}: {empty:,} of {rows:,} rows have no label yet and are left out, as if they had not "
+                    "been drawn."
+                )
         if any_trusted and not len(trusted):
             yield "none of the trusted images exists, so that there is no trusted label."
         yield from class_warnings(
@@ -276,6 +342,15 @@ class _Reading:
                 f"{_images(ties)} with a tie among the annotators; the label of the more reliable one was taken, "
                 "or the first in class order."
             )
+
+
+def _positive(text: str) -> float:
+    """Return the number, NaN where it is none above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        return math.nan
+    return value if 0 < value < math.inf else math.nan
 
 
 def _images(count: int) -> str:

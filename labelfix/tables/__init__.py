@@ -42,7 +42,12 @@ READERS = {
 
 
 def read_table(
-    source: Any, problems: Problems, *, trusted: bool = False, name: str | None = None
+    source: Any,
+    problems: Problems,
+    *,
+    trusted: bool = False,
+    name: str | None = None,
+    weight: str | None = None,
 ) -> RawTable | None:
     """Read a label table from a file, or from anything that Arrow can take (pandas, polars, Arrow).
 
@@ -56,13 +61,15 @@ def read_table(
         Whether the table holds trusted labels: where a file has several label columns, the trusted one counts.
     name
         What to call the table in messages; by default its file name.
+    weight
+        The column of a trusted table's sampling weights; None takes ``weight`` or ``sampling_weight``.
 
     Returns
     -------
     RawTable or None
         None where the table cannot be used at all; `problems` then says why.
     """
-    wanted = wanted_columns(trusted=trusted)
+    wanted = wanted_columns(trusted=trusted, weight=weight)
     if not isinstance(source, (str, os.PathLike)):
         return read_memory(source, name or ("trusted" if trusted else "labels"), wanted, problems)
     path = Path(source)

@@ -60,7 +60,7 @@ def _from_columns(
     columns = {}
     for column, (title, values) in found.items():
         try:
-            columns[column] = text_array(values)
+            columns[column] = text_array(_number_text(values) if column == "weight" else values)
         except pa.ArrowException as error:
             problems.add(
                 f"{name}: the {column} column {title!r} is not text in UTF-8 ({error}). Convert the column."
@@ -73,6 +73,11 @@ def _from_columns(
             )
             return None
     return finish(RawTable(name=name, folder=folder, columns=columns), problems)
+
+
+def _number_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return numbers with a fraction as text that reads back as the same number."""
+    return values.cast(pa.large_string()) if pa.types.is_floating(values.type) else values
 
 
 def text_array(values: pa.ChunkedArray) -> pa.Array | None:

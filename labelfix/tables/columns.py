@@ -20,6 +20,8 @@ IMAGE_NAMES = ("image", "file_name", "filename", "path", "file", "filepath", "im
 ANNOTATOR_NAMES = ("annotator", "worker", "annotator_id", "worker_id", "labeler", "rater")
 GIVEN_NAMES = ("label", "class", "given_label", "category", "label_name")
 TRUSTED_NAMES = ("trusted_label", "true_label", "verified_label")
+WEIGHT_NAMES = ("weight", "sampling_weight")
+OPTIONAL = ("annotator", "weight")
 
 # For each column its names in ranks: the first rank that a table has decides, and there has to be one of it.
 Wanted = Mapping[str, tuple[tuple[str, ...], ...]]
@@ -29,11 +31,15 @@ def _first_alone(names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
     return names[:1], names[1:]
 
 
-def wanted_columns(*, trusted: bool) -> Wanted:
-    """Return the columns to look for; in a trusted table, a trusted label comes before a given one."""
+def wanted_columns(*, trusted: bool, weight: str | None = None) -> Wanted:
+    """Return the columns to look for; in a trusted table, a trusted label comes before a given one.
+
+    `weight` names the column of its sampling weights; None takes the usual names.
+    """
     wanted = {"image": _first_alone(IMAGE_NAMES)}
     if trusted:
-        return wanted | {"label": _first_alone(TRUSTED_NAMES) + _first_alone(GIVEN_NAMES)}
+        weights = _first_alone(WEIGHT_NAMES) if weight is None else ((plain_title(weight),),)
+        return wanted | {"label": _first_alone(TRUSTED_NAMES) + _first_alone(GIVEN_NAMES), "weight": weights}
     return wanted | {"label": _first_alone(GIVEN_NAMES), "annotator": _first_alone(ANNOTATOR_NAMES)}
 
 
@@ -76,7 +82,8 @@ class RawTable:
     folder
         The folder the table stands in; None for a table in memory.
     columns
-        ``image``, ``label`` and, where there is one, ``annotator``: (R,) large_string, null where empty.
+        ``image``, ``label`` and, where there is one, ``annotator`` or ``weight``: (R,) large_string, null
+        where empty.
     places
         From row numbers to what a person looks up: ``line 48`` of a text file, ``row 47`` of a Parquet file.
     """
@@ -105,7 +112,7 @@ def plain_title(title: object) -> str:
 def find_columns(
     table: str, names: Sequence[object], wanted: Wanted, problems: Problems
 ) -> dict[str, int] | None:
-    """Return the positions of the wanted columns among `names`; the annotator column may be absent."""
+    """Return the positions of the wanted columns among `names`; those of `OPTIONAL` may be absent."""
     plain = [plain_title(name) for name in names]
     found: dict[str, int] = {}
     before = problems.count
@@ -119,7 +126,7 @@ def find_columns(
                 f"{table}: {len(hits)} columns could each be the {column} column ({listed}); expected one. "
                 f"Remove the others, or name the right one {ranks[0][0]!r}."
             )
-        elif column != "annotator":
+        elif column not in OPTIONAL:
             problems.add(
                 f"{table}: has no {column} column; its columns are {_listed(names)}. Name one of them "
                 f"{ranks[0][0]!r} (or {', '.join(repr(n) for n in [n for r in ranks for n in r][1:])})."
@@ -158,8 +165,10 @@ def finish(table: RawTable, problems: Problems) -> RawTable:
 def _report_empty_cells(table: RawTable, problems: Problems) -> None:
     if table.num_rows == 0:
         problems.add(f"{table.name}: has columns but no rows; expected at least one row. Check the file.")
-    empty = {name: np.asarray(table.columns[name].is_null()) for name in ("image", "label")}
-    rows = np.flatnonzero(empty["image"] | empty["label"])
+    # a table with sampling weights is a list of what to verify: it may be filled in bit by bit
+    filled = ("image", "weight") if "weight" in table.columns else ("image", "label")
+    empty = {name: np.asarray(table.columns[name].is_null()) for name in filled}
+    rows = np.flatnonzero(np.logical_or.reduce(list(empty.values())))
 
     def describe() -> Iterable[str]:
         shown = rows[:SHOWN_PROBLEMS]

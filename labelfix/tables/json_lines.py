@@ -104,7 +104,7 @@ def _report_bad_cells(
             kind = type(value)
             if kind is str and (value.isascii() or _is_unicode(value)):
                 continue
-            if value is None or kind is int:
+            if value is None or kind is int or (column == "weight" and kind is float):
                 continue
             problem = f"{name}, line {lines[row]}: the {column} is {_shown(value)}"
             problems.add(f"{problem}; expected a string or a whole number. Correct the line.")

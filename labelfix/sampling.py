@@ -1,0 +1,82 @@
+"""Samples that were drawn with known chances: how several of them are pooled, and how the next one is drawn.
+
+Trusted rows may come from several draws: a plain random sample first, then rows that `draw` chose, most of them
+where a look is worth most. Within a draw, a row counts by its weight 1 / pi, pi its chance of having been drawn
+(Horvitz & Thompson 1952). What a set of rows tells is estimated from each draw by itself; the draws count by
+their effective numbers of rows in that very set, (sum w)^2 / sum w^2 (Kish 1965). So a draw that went for the
+proposed fixes decides about these, and hardly about rows that it left aside.
+
+n rows of a set, N rows in all, S draws.
+"""
+
+import numpy as np
+
+__all__ = ["draw", "effective_rows", "inclusion_chances", "pool_weights"]
+
+
+def effective_rows(weight: np.ndarray) -> float:
+    """Return Kish's effective number of rows of weights (n,): n where all are equal."""
+    squares = float(np.square(weight).sum())
+    return float(weight.sum()) ** 2 / squares if squares > 0 else 0.0
+
+
+def pool_weights(weight: np.ndarray, sample: np.ndarray) -> np.ndarray:
+    """Return weights (n,) of a set of rows by which each draw's rows sum to its effective number of rows.
+
+    Parameters
+    ----------
+    weight, sample
+        (n,) weight of each row within its draw, and the number of that draw, of the rows of one set alone.
+    """
+    pooled = np.empty(len(weight))
+    for number in np.unique(sample):
+        own = sample == number
+        pooled[own] = weight[own] * (weight[own].sum() / np.square(weight[own]).sum())
+    return pooled
+
+
+def inclusion_chances(size: np.ndarray, count: int) -> np.ndarray:
+    """Return chances (N,) in proportion to `size`, at most 1, that sum to `count`.
+
+    Parameters
+    ----------
+    size
+        (N,) at least 0; a row of size 0 is never drawn.
+    count
+        How many rows are to be drawn; at most the number of rows above 0.
+    """
+    size = np.asarray(size, np.float64)
+    chance = np.zeros(len(size))
+    certain = np.zeros(len(size), bool)
+    while True:
+        left = count - certain.sum()
+        total = size[~certain].sum()
+        chance = np.where(certain, 1.0, size * (left / total if total > 0 else 0.0))
+        above = (chance > 1.0) & ~certain
+        if not above.any():
+            return chance
+        certain |= above
+
+
+def draw(chance: np.ndarray, hashes: np.ndarray, seed: int) -> np.ndarray:
+    """Return row numbers, drawn so that each row's chance is exactly as given, in an order without meaning.
+
+    Systematic sampling along the order of the hashes (Madow 1949): the number of rows is fixed, and the draw
+    follows the images, not their places in a table.
+
+    Parameters
+    ----------
+    chance
+        (N,) from `inclusion_chances`; sums to a whole number.
+    hashes
+        (N,) uint64 from `labelfix.folds.hash_keys`.
+    seed
+        Of the starting point.
+    """
+    order = np.argsort(hashes, kind="stable")
+    ends = np.cumsum(chance[order])
+    count = round(float(ends[-1])) if len(ends) else 0
+    rng = np.random.default_rng([seed, len(chance)])
+    marks = rng.random() + np.arange(count)
+    chosen = order[np.minimum(np.searchsorted(ends, marks, side="right"), len(order) - 1)]
+    return rng.permutation(chosen)

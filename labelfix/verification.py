@@ -1,0 +1,159 @@
+"""What to verify next: rows drawn with known chances, most of them where a look decides about a promise.
+
+A few hundred random trusted rows hardly ever contain enough proposed fixes to promise anything about them: 59
+verified fixes without one error are the least for 5 % at 95 %. So `plan_verification` puts most of the work into
+the most confident fixes, as many as are likely to pass the test of `labelfix.guarantees`; some into rows that are
+in doubt, from which the posterior learns most; and some into rows at random, which keep every estimate unbiased.
+Chances of being drawn are known for every row, and their inverses come back through ``--trusted`` as weights.
+
+N rows that are not trusted, n rows drawn.
+"""
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import csv
+
+from labelfix.errors import InputError, OutputError, SettingError
+from labelfix.folds import hash_keys
+from labelfix.guarantees import chance_to_promise, first_risk
+from labelfix.rundir import replace_file
+from labelfix.sampling import draw, inclusion_chances
+
+__all__ = ["Verification", "plan_verification", "write_verification"]
+
+# What the draw is made of: proposed fixes, rows in doubt, rows at random.
+FIXES_SHARE, DOUBT_SHARE = 0.9, 0.05
+GROWTH = 1.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """Rows to verify.
+
+    Attributes
+    ----------
+    table
+        One row per image in random order, so that any first part of it is a draw of the same kind: `image`,
+        `trusted_label` (null: to be filled in), `given_label`, `suggestion`, `confidence` of the suggestion,
+        `weight` = 1 / chance of having been drawn.
+    fixes, fixes_drawn
+        How many of the most confident fixes most of the draw is from, and how many of those it contains.
+    chance
+        Of a promise about these fixes once the draw is verified, if confidence holds.
+    """
+
+    table: pa.Table
+    fixes: int
+    fixes_drawn: int
+    chance: float
+
+
+def plan_verification(
+    soft_labels: pa.Table, count: int, *, max_fix_error: float, coverage: float, seed: int
+) -> Verification:
+    """Draw the rows whose verification is worth most.
+
+    Parameters
+    ----------
+    soft_labels
+        ``soft_labels.parquet`` of a run, or its columns image, given_label, predicted_label, confidence,
+        is_label_issue, trusted_label.
+    count
+        n, how many rows to draw; all that there are, where there are fewer.
+    max_fix_error, coverage
+        The promise to work towards: at most this share of the fixes is wrong, with this confidence.
+    seed
+        Of the draw.
+
+    Raises
+    ------
+    InputError
+        When every row is trusted already.
+    SettingError
+        When `count` is below 1.
+    """
+    if count < 1:
+        raise SettingError(f"-n: got {count}; expected at least 1 row.")
+    trusted = soft_labels.num_rows - soft_labels["trusted_label"].null_count
+    rows = soft_labels.filter(soft_labels["trusted_label"].is_null())
+    if not rows.num_rows:
+        raise InputError("soft_labels: every row has a trusted label; there is nothing left to verify.")
+    count = min(count, rows.num_rows)
+    confidence = rows["confidence"].to_numpy().astype(np.float64)
+    issue = rows["is_label_issue"].to_numpy(zero_copy_only=False)
+    ranked = np.flatnonzero(issue)[np.argsort(-confidence[issue], kind="stable")]
+    fixes, chance = _fixes_within_reach(
+        confidence[ranked],
+        round(FIXES_SHARE * count),
+        trusted / soft_labels.num_rows,
+        max_fix_error,
+        coverage,
+    )
+    best = ranked[:fixes]
+    chances = inclusion_chances(_sizes(confidence, best, count), count)
+    # a draw of its own for every number of trusted rows: a second one must not follow the first one's traces
+    hashes = hash_keys((f"{trusted}:{name}" for name in rows["image"].to_pylist()), seed)
+    chosen = draw(chances, hashes, seed)
+    table = pa.table(
+        {
+            "image": rows["image"].take(chosen),
+            "trusted_label": pa.nulls(len(chosen), pa.string()),
+            "given_label": rows["given_label"].take(chosen),
+            "suggestion": rows["predicted_label"].take(chosen),
+            "confidence": rows["confidence"].take(chosen),
+            "weight": 1.0 / chances[chosen],
+        }
+    )
+    return Verification(table=table, fixes=fixes, fixes_drawn=int(np.isin(chosen, best).sum()), chance=chance)
+
+
+def write_verification(plan: Verification, path: str | os.PathLike[str], *, force: bool) -> None:
+    """Write the table as CSV.
+
+    Raises
+    ------
+    OutputError
+        When `path` is not called ``.csv``, exists and `force` is false, or cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".csv":
+        raise OutputError(f"{path}: expected a name that ends in .csv. Choose another --out.")
+    if path.exists() and not force:
+        raise OutputError(f"{path}: exists already. Choose another --out, or replace it with --force.")
+    replace_file(path, lambda temporary: csv.write_csv(plan.table, temporary))
+
+
+def _sizes(confidence: np.ndarray, best: np.ndarray, count: int) -> np.ndarray:
+    """Return what each row's chance is in proportion to, (N,): three draws mixed, each spread over its rows."""
+    doubt = 1 - confidence
+    doubt[best] = 0
+    sizes = np.full(len(confidence), count * (1 - FIXES_SHARE - DOUBT_SHARE) / len(confidence))
+    if len(best):
+        sizes[best] += count * FIXES_SHARE / len(best)
+    if doubt.sum() > 0:
+        sizes += count * DOUBT_SHARE * doubt / doubt.sum()
+    return sizes
+
+
+def _fixes_within_reach(
+    confidence: np.ndarray, drawn: int, random_share: float, max_fix_error: float, coverage: float
+) -> tuple[int, float]:
+    """Return how many of the most confident fixes to draw from, and the chance that they then can be promised.
+
+    The number is the one with the most promised fixes to expect. `confidence` is of all fixes, descending;
+    `drawn` of them will be verified, and the share `random_share` of them is already.
+    """
+    best, best_worth, best_chance = min(len(confidence), 10 * drawn), 0.0, 0.0
+    sizes = {math.ceil(drawn * GROWTH**step) for step in range(1, 200)} | {len(confidence)}
+    for size in sorted(size for size in sizes if drawn < size <= len(confidence)):
+        rate = float(np.mean(1 - confidence[:size]))
+        verified = drawn + math.floor(random_share * size)
+        chance = chance_to_promise(rate, verified, size - drawn, max_fix_error, first_risk(coverage))
+        if chance * (size - drawn) > best_worth:
+            best, best_worth, best_chance = size, chance * (size - drawn), chance
+    return best, best_chance

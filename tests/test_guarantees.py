@@ -1,0 +1,126 @@
+"""Promises: kept in at least 95 of 100 draws of the trusted rows, and made where they can be."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy import stats
+
+from labelfix.guarantees import chance_of_so_few, chance_to_promise, find_guarantee, least_rows
+from labelfix.verification import plan_verification
+
+ROWS, FIXES, DRAWS, LIMIT = 20_000, 4_000, 200, 0.05
+
+
+class Population:
+    """Suspects with confidences, and whether their fix is wrong; the other rows are no suspects."""
+
+    def __init__(self, seed: int, overconfident: float):
+        rng = np.random.default_rng(seed)
+        self.confidence = np.sort(1 - 0.5 * rng.random(FIXES) ** 2.5)[::-1]
+        self.wrong = rng.random(FIXES) < np.minimum((1 - self.confidence) * overconfident, 1)
+
+    def promise(self, seen: np.ndarray, weight: np.ndarray, sample: np.ndarray) -> tuple[int, float]:
+        """How many fixes are promised and which share of them is wrong, having seen some suspects."""
+        others = np.setdiff1d(np.arange(FIXES), seen)
+        found = find_guarantee(
+            self.confidence[seen], self.wrong[seen], weight, sample, self.confidence[others],
+            trusted=len(seen), rows=ROWS, max_fix_error=LIMIT, coverage=0.95,
+        )  # fmt: skip
+        if found.threshold is None:
+            return 0, 0.0
+        fixed = others[self.confidence[others] >= found.threshold]
+        assert len(fixed) == found.fixes
+        return found.fixes, float(self.wrong[fixed].mean())
+
+
+def random_draw(population: Population, rng: np.random.Generator) -> tuple[int, float]:
+    seen = np.flatnonzero(rng.random(FIXES) < 0.1)
+    return population.promise(seen, np.ones(len(seen)), np.zeros(len(seen), int))
+
+
+def two_draws(population: Population, rng: np.random.Generator) -> tuple[int, float]:
+    """A random sample, then rows that `plan_verification` chose."""
+    first = np.flatnonzero(rng.random(FIXES) < 0.03)
+    known = np.isin(np.arange(FIXES), first)
+    table = pa.table(
+        {
+            "image": [str(i) for i in range(FIXES)],
+            "given_label": ["a"] * FIXES,
+            "predicted_label": ["b"] * FIXES,
+            "confidence": population.confidence.astype(np.float32),
+            "is_label_issue": np.ones(FIXES, bool),
+            "trusted_label": pa.array(["b"] * FIXES, mask=~known),
+        }
+    )
+    plan = plan_verification(
+        table, 300, max_fix_error=LIMIT, coverage=0.95, seed=int(rng.integers(2**31))
+    ).table
+    second = np.array([int(name) for name in plan["image"].to_pylist()])
+    weight = np.concatenate([np.ones(len(first)), plan["weight"].to_numpy()])
+    return population.promise(
+        np.concatenate([first, second]), weight, np.repeat([0, 1], [len(first), len(second)])
+    )
+
+
+@pytest.mark.parametrize("take", [random_draw, two_draws])
+@pytest.mark.parametrize("overconfident", [1.0, 3.0])
+def test_promises_are_broken_in_at_most_five_of_a_hundred_draws(
+    take: Callable[[Population, np.random.Generator], tuple[int, float]], overconfident: float
+) -> None:
+    rng = np.random.default_rng(7)
+    broken, fixes = 0, []
+    for number in range(DRAWS):
+        promised, wrong = take(Population(number, overconfident), rng)
+        fixes.append(promised)
+        broken += wrong > LIMIT
+    assert broken <= stats.binom.ppf(0.99, DRAWS, 0.05)
+    if overconfident <= 1:  # the best half of the suspects has 1 % or 2 % wrong: it can be promised
+        assert np.mean(np.array(fixes) > 0) > 0.8
+
+
+def test_the_least_number_of_error_free_fixes() -> None:
+    assert least_rows(0.05, 0.05) == 58
+    endless = 10_000_000
+    assert chance_of_so_few(0, 58, endless, 0.05) > 0.05
+    assert chance_of_so_few(0, 59, endless, 0.05) <= 0.05
+
+
+@pytest.mark.parametrize(("rows", "fixes"), [(100, 200), (80, 400), (200, 100)])
+def test_the_test_errs_as_often_as_it_may_and_no_more(rows: int, fixes: int) -> None:
+    """By enumeration: for every number of wrong fixes, the chance to promise and to break the promise."""
+    risk, most = 0.05, int(LIMIT * fixes)
+    seen = np.arange(rows + 1)
+    passes = chance_of_so_few(seen, rows, fixes, LIMIT) <= risk
+    broken = [
+        stats.hypergeom.pmf(seen, rows + fixes, wrong, rows)[passes & (wrong - seen > most)].sum()
+        for wrong in range(rows + fixes)
+    ]
+    assert max(broken) <= risk
+    assert max(broken) > risk / 4
+
+
+def test_no_promise_where_hardly_any_fix_is_left() -> None:
+    assert chance_of_so_few(0, 50, 0, 0.05) == 1.0
+
+
+def test_a_promise_is_likelier_with_more_rows_and_fewer_errors() -> None:
+    assert chance_to_promise(0.01, 300, 1000, 0.05, 0.05) > 0.9
+    assert chance_to_promise(0.04, 300, 1000, 0.05, 0.05) < 0.2
+    assert chance_to_promise(0.0, 20, 1000, 0.05, 0.05) == 0.0
+
+
+def test_the_sequence_does_not_look_at_the_truth_to_start() -> None:
+    """Whatever the truth, the same rows are shown when nothing can be promised."""
+    rng = np.random.default_rng(0)
+    confidence, others = 1 - 0.1 * rng.random(200), 1 - 0.1 * rng.random(2000)
+    shown = set()
+    for share in (0.3, 0.6, 1.0):
+        found = find_guarantee(
+            confidence, rng.random(200) < share, np.ones(200), np.zeros(200, int), others,
+            trusted=1000, rows=ROWS, max_fix_error=LIMIT, coverage=0.95,
+        )  # fmt: skip
+        assert found.threshold is None
+        shown.add(found.rows)
+    assert len(shown) == 1

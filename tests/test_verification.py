@@ -1,0 +1,104 @@
+"""`labelfix next`: what to verify next, and the way back through --trusted."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import csv
+
+from labelfix.errors import InputError, OutputError, SettingError
+from labelfix.verification import plan_verification, write_verification
+
+N = 3000
+
+
+def soft_labels(seed: int = 0, trusted: int = 300) -> pa.Table:
+    rng = np.random.default_rng(seed)
+    confidence = 1 - 0.5 * rng.random(N) ** 3
+    known = np.zeros(N, bool)
+    known[rng.permutation(N)[:trusted]] = True
+    issue = rng.random(N) < 0.2
+    return pa.table(
+        {
+            "image": [f"{i:04d}.png" for i in range(N)],
+            "given_label": ["a"] * N,
+            "predicted_label": np.where(issue, "b", "a"),
+            "confidence": confidence.astype(np.float32),
+            "is_label_issue": issue,
+            "trusted_label": pa.array(["a"] * N, mask=~known),
+        }
+    )
+
+
+def plan(table: pa.Table, count: int = 100, seed: int = 0):
+    return plan_verification(table, count, max_fix_error=0.05, coverage=0.95, seed=seed)
+
+
+def test_most_rows_are_from_the_most_confident_fixes() -> None:
+    table = soft_labels()
+    found = plan(table)
+    assert found.table.num_rows == 100
+    assert 80 <= found.fixes_drawn < 100
+    rows = table.filter(pa.compute.is_null(table["trusted_label"]))
+    ranked = rows.filter(rows["is_label_issue"]).sort_by([("confidence", "descending")])
+    best = set(ranked["image"].to_pylist()[: found.fixes])
+    assert sum(name in best for name in found.table["image"].to_pylist()) == found.fixes_drawn
+
+
+def test_nothing_is_drawn_twice_and_nothing_that_is_trusted() -> None:
+    table = soft_labels()
+    drawn = plan(table, 500).table["image"].to_pylist()
+    known = set(table.filter(table["trusted_label"].is_valid())["image"].to_pylist())
+    assert len(set(drawn)) == 500
+    assert not known & set(drawn)
+
+
+def test_weights_are_inverse_chances() -> None:
+    """Over many draws, the weights add up to the number of rows that could have been drawn."""
+    table = soft_labels()
+    totals = [plan(table, 200, seed).table["weight"].to_numpy().sum() for seed in range(60)]
+    assert np.mean(totals) == pytest.approx(N - 300, rel=4 * np.std(totals) / np.mean(totals) / 60**0.5)
+
+
+def test_draws_repeat_with_the_seed_and_follow_the_images() -> None:
+    table = soft_labels()
+    same = plan(table.take(np.random.default_rng(1).permutation(N)))
+    assert set(plan(table).table["image"].to_pylist()) == set(same.table["image"].to_pylist())
+    assert plan(table, seed=1).table != plan(table).table
+
+
+def test_more_rows_than_there_are_draws_all() -> None:
+    found = plan(soft_labels(trusted=N - 20), 100)
+    assert found.table.num_rows == 20
+    np.testing.assert_allclose(found.table["weight"].to_numpy(), 1.0)
+
+
+def test_without_suspects_rows_are_drawn_by_doubt_and_at_random() -> None:
+    table = soft_labels()
+    nothing = table.set_column(4, "is_label_issue", pa.array(np.zeros(N, bool)))
+    found = plan(nothing)
+    assert (found.table.num_rows, found.fixes, found.fixes_drawn) == (100, 0, 0)
+
+
+def test_bad_requests_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nothing left to verify"):
+        plan(soft_labels(trusted=N))
+    with pytest.raises(SettingError, match="at least 1"):
+        plan(soft_labels(), 0)
+    (tmp_path / "next.csv").write_text("mine")
+    with pytest.raises(OutputError, match="--force"):
+        write_verification(plan(soft_labels()), tmp_path / "next.csv", force=False)
+    assert (tmp_path / "next.csv").read_text() == "mine"
+    with pytest.raises(OutputError, match=r"\.csv"):
+        write_verification(plan(soft_labels()), tmp_path / "next.xlsx", force=False)
+
+
+def test_the_table_has_the_columns_that_clean_reads(tmp_path: Path) -> None:
+    write_verification(plan(soft_labels()), tmp_path / "next.csv", force=False)
+    table = csv.read_csv(tmp_path / "next.csv")
+    assert table.column_names == [
+        "image", "trusted_label", "given_label", "suggestion", "confidence", "weight",
+    ]  # fmt: skip
+    assert table["trusted_label"].null_count == 100
+    assert list(tmp_path.iterdir()) == [tmp_path / "next.csv"]
