@@ -13,8 +13,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # One line per layer, lowest first; a module may import from its own layer and below.
 LAYERS = (
-    {"labelfix", "labelfix.errors", "labelfix.config", "labelfix.progress", "labelfix.folds"},
     {
+        "labelfix", "labelfix.errors", "labelfix.config", "labelfix.progress", "labelfix.folds",
+        "labelfix.export_settings",
+    },
+    {
+        "labelfix.export", "labelfix.finished",
         "labelfix.calibration", "labelfix.dataset", "labelfix.evidence", "labelfix.feature_store",
         "labelfix.guarantees", "labelfix.images", "labelfix.matching", "labelfix.matrices",
         "labelfix.posterior", "labelfix.rundir", "labelfix.sampling", "labelfix.tables", "labelfix.transition",
@@ -22,6 +26,7 @@ LAYERS = (
     {
         "labelfix.backbones", "labelfix.checkpoints", "labelfix.features", "labelfix.mslg", "labelfix.pixels",
         "labelfix.regression",
+        "labelfix.soft_label_dataset",
     },
     {
         "labelfix.demo", "labelfix.full", "labelfix.head", "labelfix.history", "labelfix.pipeline",
