@@ -25,10 +25,12 @@ __all__ = [
     "LabelfixError",
     "OutputError",
     "SettingError",
+    "SoftLabelDataset",
     "TrainingError",
     "Verdict",
     "__version__",
     "clean",
+    "export_run",
     "read_label_table",
     "verdict",
 ]
@@ -42,9 +44,11 @@ _HOME_OF = {
     "LabelfixError": "labelfix.errors",
     "OutputError": "labelfix.errors",
     "SettingError": "labelfix.errors",
+    "SoftLabelDataset": "labelfix.soft_label_dataset",
     "TrainingError": "labelfix.errors",
     "Verdict": "labelfix.posterior",
     "clean": "labelfix.pipeline",
+    "export_run": "labelfix.export",
     "read_label_table": "labelfix.dataset",
     "verdict": "labelfix.posterior",
 }
@@ -60,8 +64,10 @@ if TYPE_CHECKING:
         SettingError,
         TrainingError,
     )
+    from labelfix.export import export_run
     from labelfix.pipeline import CleanResult, clean
     from labelfix.posterior import Verdict, verdict
+    from labelfix.soft_label_dataset import SoftLabelDataset
 
 
 def __getattr__(name: str) -> Any:

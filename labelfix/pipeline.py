@@ -39,6 +39,7 @@ from labelfix.rundir import (
     HISTORY_FILE,
     RunDirectory,
     as_json,
+    label_row_table,
     noise_matrix_table,
     quarantine_table,
     soft_label_table,
@@ -172,10 +173,11 @@ def clean(
             "noise_matrix": noise_matrix_table(judged.noise_matrix, table.classes),
             "quarantine": quarantine_table(evidence.quarantine),
         }
+        further = {"label_rows": label_row_table(table)} if table.annotators else {}
         summary = _summary(run, table, judged, evidence, clock)
         record |= {"summary": as_json(summary), "inputs": _input_record(source, kind, labels, trusted)}
         record |= {"versions": _versions(), "evidence": evidence.record, "weights": judged.weights}
-        run.write(tables, as_json(record), kept=evidence.files)
+        run.write(tables | further, as_json(record), kept=evidence.files)
     if config.train is Train.FULL:
         run.discard_checkpoints()
     return CleanResult(out=run.path, verdict=judged, summary=as_json(summary), **tables)
@@ -432,7 +434,13 @@ def _input_record(source: Path, kind: Kind, labels: Any, trusted: Any) -> dict[s
     ]
     files = [Path(t) for t in tables if isinstance(t, (str, os.PathLike))]
     files += [] if kind is Kind.IMAGES else [source]
-    return {"source": str(source), "files": [{"path": str(p), "sha256": _sha256(p)} for p in files]}
+    return {
+        "source": str(source),
+        "folder": os.path.abspath(source) if kind is Kind.IMAGES else None,
+        "labels": os.path.abspath(labels) if isinstance(labels, (str, os.PathLike)) else None,
+        "trusted": [os.path.abspath(t) for t in tables[1:] if isinstance(t, (str, os.PathLike))],
+        "files": [{"path": str(p), "sha256": _sha256(p)} for p in files],
+    }
 
 
 def _sha256(path: Path) -> str:

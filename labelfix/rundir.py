@@ -24,6 +24,7 @@ from labelfix.posterior import Action, NoiseMatrix, Verdict
 __all__ = [
     "HISTORY_FILE",
     "RunDirectory",
+    "label_row_table",
     "noise_matrix_table",
     "quarantine_table",
     "replace_file",
@@ -35,7 +36,9 @@ METADATA_KEY = b"labelfix"
 RUN_FILE = "run.json"
 HISTORY_FILE = "history.parquet"
 CHECKPOINT_FOLDER = "checkpoints"
-TABLE_FILES = ("soft_labels", "suspects", "noise_matrix", "quarantine", "annotators")
+TABLE_FILES = (
+    "soft_labels", "suspects", "noise_matrix", "quarantine", "label_rows", "annotators", "consensus",
+)  # fmt: skip
 # Everything a run may have written; --force removes what the new run does not write again.
 RUN_FILES = (RUN_FILE, "report.html", HISTORY_FILE, *(f"{name}.parquet" for name in TABLE_FILES))
 
@@ -201,6 +204,17 @@ def noise_matrix_table(matrix: NoiseMatrix, classes: tuple[str, ...]) -> pa.Tabl
             "low": matrix.low.reshape(-1),
             "high": matrix.high.reshape(-1),
             "rows": matrix.rows.reshape(-1),
+        }
+    )
+
+
+def label_row_table(table: LabelTable) -> pa.Table:
+    """Return one row per label, in the order of the labels table: image (as in soft_labels), label, annotator."""
+    return pa.table(
+        {
+            "image": table.images.take(pa.array(table.row_image)).cast(pa.string()),
+            "label": _names(table.classes, table.row_label),
+            "annotator": _names(table.annotators, table.row_annotator),
         }
     )
 

@@ -13,17 +13,20 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # One line per layer, lowest first; a module may import from its own layer and below.
 LAYERS = (
-    {"labelfix", "labelfix.errors", "labelfix.config", "labelfix.progress", "labelfix.folds"},
     {
-        "labelfix.annotators", "labelfix.calibration", "labelfix.dataset", "labelfix.evidence",
-        "labelfix.feature_store",
-        "labelfix.finished", "labelfix.guarantees", "labelfix.images", "labelfix.matching", "labelfix.matrices",
-        "labelfix.posterior", "labelfix.rundir", "labelfix.sampling", "labelfix.tables", "labelfix.transition",
-        "labelfix.verification",
+        "labelfix", "labelfix.config", "labelfix.errors", "labelfix.export_settings", "labelfix.folds",
+        "labelfix.progress",
+    },
+    {
+        "labelfix.annotators", "labelfix.calibration", "labelfix.dataset", "labelfix.evidence", "labelfix.export",
+        "labelfix.feature_store", "labelfix.finished", "labelfix.guarantees", "labelfix.images",
+        "labelfix.matrices", "labelfix.posterior", "labelfix.rundir", "labelfix.sampling", "labelfix.tables",
+        "labelfix.transition", "labelfix.verification",
     },
     {
         "labelfix.backbones", "labelfix.checkpoints", "labelfix.features", "labelfix.mslg", "labelfix.pixels",
         "labelfix.regression",
+        "labelfix.soft_label_dataset",
     },
     {
         "labelfix.demo", "labelfix.full", "labelfix.head", "labelfix.history", "labelfix.pipeline",

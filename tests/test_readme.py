@@ -3,16 +3,19 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import TinySet
 from typer.testing import CliRunner
 
+import labelfix
 from labelfix_cli import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 NOT_OURS = ("git clone", "cd ", "make ", "pip ", "LABELFIX_DATA=")
+SMALL_OPTIONS: dict[str, Any] = {"train": "head", "image_size": 32, "folds": 3, "workers": 0}
 SMALL = ["--train", "head", "--image-size", "32", "--folds", "3", "--workers", "0"]
 
 
@@ -37,6 +40,8 @@ def test_commands_run(line: str, tiny: TinySet, monkeypatch: pytest.MonkeyPatch)
     arguments = shlex.split(line)[1:]
     if arguments[0] == "clean":
         arguments += SMALL
+    elif "labelfix-out" in arguments:
+        labelfix.clean("images", "labels.csv", "trusted.csv", **SMALL_OPTIONS)
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
 

@@ -8,6 +8,7 @@ import labelfix
 from labelfix_cli.bench import bench
 from labelfix_cli.clean import clean
 from labelfix_cli.demo import demo
+from labelfix_cli.export import export
 from labelfix_cli.next import next_rows
 
 __all__ = ["app", "main"]
@@ -42,6 +43,7 @@ def options(
 
 app.command()(clean)
 app.command()(demo)
+app.command()(export)
 app.command("next")(next_rows)
 app.add_typer(bench, name="bench")
 

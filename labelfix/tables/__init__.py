@@ -21,6 +21,7 @@ from labelfix.tables.columns import (
 )
 from labelfix.tables.delimited import read_delimited
 from labelfix.tables.json_lines import read_json_lines
+from labelfix.tables.whole import WholeTable, read_whole_table
 
 __all__ = [
     "ANNOTATOR_NAMES",
@@ -29,8 +30,10 @@ __all__ = [
     "TRUSTED_NAMES",
     "Problems",
     "RawTable",
+    "WholeTable",
     "plain_title",
     "read_table",
+    "read_whole_table",
     "text_array",
 ]
 

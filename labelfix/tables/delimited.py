@@ -18,7 +18,7 @@ import pyarrow.csv
 from labelfix.errors import SHOWN_PROBLEMS
 from labelfix.tables.columns import Problems, RawTable, Wanted, find_columns, finish, plain_title
 
-__all__ = ["read_delimited", "report_bad_text"]
+__all__ = ["read_delimited", "read_delimited_whole", "report_bad_text"]
 
 DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 BYTE_ORDER_MARKS = ((b"\xff\xfe\0\0", "UTF-32"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
@@ -65,6 +65,15 @@ def read_delimited(path: Path, name: str, wanted: Wanted, problems: Problems) ->
         places=lambda rows: _find_lines(path, delimiter, len(titles), rows),
     )
     return raw if ragged and not raw.num_rows else finish(raw, problems)
+
+
+def read_delimited_whole(path: Path, wanted: Wanted) -> tuple[list[str], list[pa.Array]]:
+    """Return titles and all columns, as text, of a file that `read_delimited` accepts."""
+    header = _read_header(path, wanted)
+    assert header is not None
+    delimiter, titles = header
+    table, _ = _read_columns(path, delimiter, len(titles), list(range(len(titles))))
+    return titles, [_whole(column.slice(1)) for column in table.columns]
 
 
 def _whole(values: Any) -> pa.Array:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from labelfix.tables.columns import Problems, RawTable, Wanted, find_columns, finish, plain_title
 from labelfix.tables.delimited import report_bad_text
 
-__all__ = ["read_json_lines"]
+__all__ = ["read_json_lines", "read_json_lines_whole"]
 
 NAME_OF = {bool: "true or false", float: "a fraction", list: "a list", dict: "an object"}
 
@@ -52,6 +52,20 @@ def read_json_lines(path: Path, name: str, wanted: Wanted, problems: Problems) -
         places=lambda rows: [f"line {lines[kept[row]]}" for row in rows],
     )
     return raw if bad and not kept else finish(raw, problems)
+
+
+def read_json_lines_whole(path: Path) -> tuple[list[str], list[pa.Array]]:
+    """Return keys and all columns, as text, of a file that `read_json_lines` accepts; lists and objects as JSON."""
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
+        records = [json.loads(line) for line in file if line.strip()]
+    titles = list(dict.fromkeys(key for record in records for key in record))
+    return titles, [
+        pa.array([_as_text(record.get(title)) for record in records], pa.large_string()) for title in titles
+    ]
+
+
+def _as_text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _read_cells(

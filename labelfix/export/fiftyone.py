@@ -1,0 +1,58 @@
+"""``fiftyone``: labels.json and data.json, which FiftyOne imports as a FiftyOneImageClassificationDataset.
+
+labels.json has ``classes``, and for every image its label as a number into them, the confidence and attributes.
+data.json says where the images are, so that nothing is copied; with --copy they lie in data/ instead.
+"""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from labelfix.export.decisions import Decisions
+from labelfix.export.folder import write_json
+from labelfix.export.image_files import ImageFiles, inner_path, place
+from labelfix.export_settings import Transfer
+
+__all__ = ["write_fiftyone"]
+
+
+def write_fiftyone(folder: Path, decisions: Decisions, files: ImageFiles, transfer: Transfer) -> list[str]:
+    """Write labels.json and, but for copies in data/, data.json; return the image paths."""
+    inner = [inner_path(key) for key in files.keys]
+    stems = [str(Path(path).with_suffix("")) for path in inner]
+    times = Counter(stems)
+    # FiftyOne takes an image's path without its ending for its name: where two would be one, the ending stays.
+    ids = [stem if times[stem] == 1 else path for stem, path in zip(stems, inner, strict=True)]
+    endings = [Path(path).suffix for path in inner]
+    if transfer is Transfer.COPY:
+        paths = [f"data/{name}{ending}" for name, ending in zip(ids, endings, strict=True)]
+        for number, path in enumerate(paths):
+            place(files.path(number), folder / path, transfer)
+    else:
+        paths = [files.path(number) for number in range(len(inner))]
+        data = {f"{name}{ending or '.image'}": p for name, ending, p in zip(ids, endings, paths, strict=True)}
+        write_json(folder / "data.json", data)
+    labels = dict(zip(ids, _labels(decisions), strict=True))
+    write_json(folder / "labels.json", {"classes": list(decisions.classes), "labels": labels})
+    return paths
+
+
+def _labels(decisions: Decisions) -> list[dict[str, Any]]:
+    columns = {name: values.to_pylist() for name, values in decisions.provenance().items()}
+    confidence = columns.pop("confidence")
+    score = decisions.label_score.tolist()
+    issue = decisions.is_label_issue.tolist()
+    return [
+        {
+            "label": label,
+            "confidence": confidence[i] if label == suggested else score[i],
+            "attributes": {
+                "mistakenness": 1.0 - score[i],  # FiftyOne's name and direction: higher is worse
+                "is_label_issue": issue[i],
+                **{name: values[i] for name, values in columns.items() if values[i] is not None},
+            },
+        }
+        for i, (label, suggested) in enumerate(
+            zip(decisions.new.tolist(), decisions.suggested.tolist(), strict=True)
+        )
+    ]
