@@ -55,6 +55,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--trusted", type=int, default=1_000)
     parser.add_argument("--noise", type=float, default=0.4)
@@ -82,7 +83,7 @@ def main() -> None:
     )
     full = FullConfig(augment=Augment.NONE)
     rows = []
-    for seed in range(arguments.seeds):
+    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         planted = experiment(arguments, seed)
         for result in planted.compare(loop, full, [Schedule.EXACT, Schedule.FAST], seed):
             rows.append({k: v for k, v in result.items() if k not in ("history", "labels")})

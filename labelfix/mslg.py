@@ -57,10 +57,14 @@ __all__ = [
     "label_gradient",
     "mslg_step",
     "training_loss",
+    "trusted_rows_per_step",
 ]
 
 FAST_LABEL_INTERVAL = 2
-"""`Schedule.FAST` moves the labels in every second epoch, so that all rows move equally often."""
+"""`Schedule.FAST` moves the labels in every second epoch, so that all rows move equally often.
+
+It moves them so many times as far there, and needs so many times the trusted rows for a step as steady.
+"""
 
 # Finite differences step by this times |theta| / |v|. Truncation (ReLU kinks, above all) asks for a short
 # step, rounding for a long one; on ResNet-18, the paper's network and a ViT in training these keep the cosine
@@ -213,7 +217,8 @@ def mslg_step(
     images, label_logits
         The batch (B, ...) and its label logits (B, K), float32 or wider under any `autocast_dtype`.
     trusted_images, trusted_labels
-        Trusted rows (M, ...) and their classes (M,) int64. Cost grows with M; 32 are enough for a step.
+        Trusted rows (M, ...) and their classes (M,) int64. Cost grows with M; 32 are enough for a step, more or
+        none in some epochs of ``fast``: `trusted_rows_per_step`.
     alpha, beta, gamma
         Length of the look-ahead, step of the labels, weight of the entropy.
     reduction
@@ -256,6 +261,13 @@ def mslg_step(
     loss.backward()
     optimizer.step()
     return StepResult(label_logits, loss.detach(), None if meta_loss is None else meta_loss.detach())
+
+
+def trusted_rows_per_step(schedule: Schedule, epoch: int, trusted_batch_size: int) -> int:
+    """Return how many trusted rows a step of this epoch of MSLG needs; none where the labels rest."""
+    if Schedule(schedule) is not Schedule.FAST:
+        return trusted_batch_size
+    return 0 if epoch % FAST_LABEL_INTERVAL else trusted_batch_size * FAST_LABEL_INTERVAL
 
 
 def label_gradient(

@@ -23,6 +23,7 @@ from labelfix.mslg import (
     label_gradient,
     mslg_step,
     training_loss,
+    trusted_rows_per_step,
 )
 
 B, M, K = 6, 5, 4
@@ -349,6 +350,15 @@ def test_fast_labels_rest_between_intervals() -> None:
         moved.append(not torch.equal(result.label_logits, data[1]))
         assert (result.meta_loss is not None) == moved[-1]
     assert moved == [epoch % FAST_LABEL_INTERVAL == 0 for epoch in range(2 * FAST_LABEL_INTERVAL)]
+
+
+def test_fast_sees_as_many_trusted_rows_as_exact() -> None:
+    epochs = range(2 * FAST_LABEL_INTERVAL)
+    exact = [trusted_rows_per_step(Schedule.EXACT, epoch, 32) for epoch in epochs]
+    fast = [trusted_rows_per_step(Schedule.FAST, epoch, 32) for epoch in epochs]
+    assert exact == [32] * len(epochs)
+    assert sum(fast) == sum(exact)
+    assert [rows > 0 for rows in fast] == [epoch % FAST_LABEL_INTERVAL == 0 for epoch in epochs]
 
 
 @pytest.mark.parametrize("name", ["mobilenetv3_small_050", "vit"])

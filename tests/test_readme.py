@@ -40,6 +40,7 @@ def test_commands_run(line: str, tiny: TinySet, monkeypatch: pytest.MonkeyPatch)
     arguments = shlex.split(line)[1:]
     if arguments[0] == "clean":
         arguments += SMALL
+        tiny.write("next.csv", tiny.trusted_rows[:5], tiny.true)
     elif "labelfix-out" in arguments:
         labelfix.clean("images", "labels.csv", "trusted.csv", **SMALL_OPTIONS)
     result = CliRunner().invoke(app, arguments)
