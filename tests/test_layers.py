@@ -18,7 +18,7 @@ LAYERS = (
         "labelfix.export_settings",
     },
     {
-        "labelfix.export", "labelfix.finished",
+        "labelfix.annotator_model", "labelfix.audit", "labelfix.export", "labelfix.finished",
         "labelfix.calibration", "labelfix.dataset", "labelfix.evidence", "labelfix.feature_store",
         "labelfix.guarantees", "labelfix.images", "labelfix.matching", "labelfix.matrices",
         "labelfix.posterior", "labelfix.rundir", "labelfix.sampling", "labelfix.tables", "labelfix.transition",
