@@ -29,6 +29,7 @@ __all__ = [
     "TrainingError",
     "Verdict",
     "__version__",
+    "audit_run",
     "clean",
     "export_run",
     "read_label_table",
@@ -47,6 +48,7 @@ _HOME_OF = {
     "SoftLabelDataset": "labelfix.soft_label_dataset",
     "TrainingError": "labelfix.errors",
     "Verdict": "labelfix.posterior",
+    "audit_run": "labelfix.audit",
     "clean": "labelfix.pipeline",
     "export_run": "labelfix.export",
     "read_label_table": "labelfix.dataset",
@@ -54,6 +56,7 @@ _HOME_OF = {
 }
 
 if TYPE_CHECKING:
+    from labelfix.audit import audit_run
     from labelfix.config import CleanConfig
     from labelfix.dataset import LabelTable, read_label_table
     from labelfix.errors import (

@@ -22,7 +22,9 @@ import numpy as np
 import pyarrow as pa
 
 import labelfix
+from labelfix.annotator_model import LabelRows
 from labelfix.annotators import Annotations, vote_likelihood
+from labelfix.audit import audit_annotators
 from labelfix.backbones import load_backbone
 from labelfix.config import CleanConfig, Kind, MissingImages, Train
 from labelfix.dataset import NO_LABEL, LabelTable, lexical_keys, read_label_table
@@ -66,6 +68,8 @@ class CleanResult:
         The same verdicts as numpy arrays, in the order of `soft_labels`.
     summary
         Counts, estimates with intervals, warnings and timings; what ``--json`` prints.
+    annotators
+        Arrow table of `labelfix.audit.audit_annotators`; None where the labels name no annotators.
     """
 
     out: Path
@@ -75,6 +79,7 @@ class CleanResult:
     quarantine: pa.Table
     verdict: Verdict
     summary: dict[str, Any]
+    annotators: pa.Table | None = None
 
 
 def clean(
@@ -173,14 +178,20 @@ def clean(
             "noise_matrix": noise_matrix_table(judged.noise_matrix, table.classes),
             "quarantine": quarantine_table(evidence.quarantine),
         }
-        further = {"label_rows": label_row_table(table)} if table.annotators else {}
+        further = _audited(table, judged, config) if table.annotators else {}
         summary = _summary(run, table, judged, evidence, clock)
         record |= {"summary": as_json(summary), "inputs": _input_record(source, kind, labels, trusted)}
         record |= {"versions": _versions(), "evidence": evidence.record, "weights": judged.weights}
         run.write(tables | further, as_json(record), kept=evidence.files)
     if config.train is Train.FULL:
         run.discard_checkpoints()
-    return CleanResult(out=run.path, verdict=judged, summary=as_json(summary), **tables)
+    return CleanResult(
+        out=run.path,
+        verdict=judged,
+        summary=as_json(summary),
+        annotators=further.get("annotators"),
+        **tables,
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- evidence
@@ -355,6 +366,28 @@ def _image_features(
         "images_decoded": matrix.decoded,
     }
     return matrix.values[readable], table.only(readable), unreadable, record
+
+
+def _audited(table: LabelTable, judged: Verdict, config: CleanConfig) -> dict[str, pa.Table]:
+    """Return the tables that only labels with annotators have."""
+    audit = audit_annotators(
+        judged.soft_label,
+        table.given,
+        table.trusted,
+        LabelRows(
+            image=table.row_image,
+            label=table.row_label,
+            annotator=table.row_annotator,
+            num_annotators=len(table.annotators),
+        ),
+        annotators=table.annotators,
+        classes=table.classes,
+        images=table.images,
+        coverage=config.verdict.interval,
+        calibration_error=judged.estimates["calibration_error"].value if judged.estimates else None,
+    )
+    tables = {"label_rows": label_row_table(table), "annotators": audit.annotators}
+    return tables if audit.consensus is None else tables | {"consensus": audit.consensus}
 
 
 def _given_probs(

@@ -18,7 +18,8 @@ LAYERS = (
         "labelfix.progress",
     },
     {
-        "labelfix.annotators", "labelfix.calibration", "labelfix.dataset", "labelfix.evidence", "labelfix.export",
+        "labelfix.annotator_model", "labelfix.annotators", "labelfix.audit", "labelfix.calibration",
+        "labelfix.dataset", "labelfix.evidence", "labelfix.export",
         "labelfix.feature_store", "labelfix.finished", "labelfix.guarantees", "labelfix.images",
         "labelfix.matrices", "labelfix.posterior", "labelfix.rundir", "labelfix.sampling", "labelfix.tables",
         "labelfix.transition", "labelfix.verification",

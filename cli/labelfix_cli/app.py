@@ -5,6 +5,7 @@
 import typer
 
 import labelfix
+from labelfix_cli.audit import audit
 from labelfix_cli.bench import bench
 from labelfix_cli.clean import clean
 from labelfix_cli.demo import demo
@@ -44,6 +45,7 @@ def options(
 app.command()(clean)
 app.command()(demo)
 app.command()(export)
+app.command()(audit)
 app.command("next")(next_rows)
 app.add_typer(bench, name="bench")
 
