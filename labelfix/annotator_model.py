@@ -81,12 +81,15 @@ class AnnotatorFit:
         (A, K) share of right labels of each annotator on each true class, shrunk to the others.
     common_accuracy
         (K,) the same over all annotators.
+    votes
+        (N, K) float32: how likely each image's labels are under every class, rows summing to 1.
     """
 
     posterior: np.ndarray
     hit: np.ndarray
     class_accuracy: np.ndarray
     common_accuracy: np.ndarray
+    votes: np.ndarray
 
 
 def fit_annotators(
@@ -95,7 +98,7 @@ def fit_annotators(
     trusted: np.ndarray,
     rows: LabelRows,
     *,
-    counted: np.ndarray | None = None,
+    weighed: bool = False,
 ) -> AnnotatorFit:
     """Fit the reliability of every annotator.
 
@@ -107,12 +110,12 @@ def fit_annotators(
         (N,) the given label that the posterior leans on, and the trusted one (-1: none).
     rows
         The labels behind the given ones.
-    counted
-        (A, K, K) the likelihood P_a(l | k) by which the posterior has counted every annotator's label; None says
-        that it has counted the given label alone, the same for everyone.
+    weighed
+        Whether the posterior has counted every label by its own annotator's record (`labelfix.annotators`); if not,
+        it has counted the given label alone, the same for everyone.
     """
-    image_log = _without_labels(soft_label, given, trusted, rows, counted)
     own = rows.by_image()
+    image_log = _without_labels(soft_label, given, trusted, own, weighed)
     posterior = np.asarray(soft_label)
     counts = np.maximum(np.bincount(own.annotator, minlength=own.num_annotators), 1)
     settled: np.ndarray = np.zeros(own.num_annotators)
@@ -124,12 +127,13 @@ def fit_annotators(
         if np.abs(now - settled).max() < STILL:
             break
         settled = now
-    accuracy, _, common = _reliability(posterior, own)
+    accuracy, elsewhere, common = _reliability(posterior, own)
     return AnnotatorFit(
         posterior=posterior,
         hit=posterior[rows.image, rows.label].astype(np.float64),
         class_accuracy=accuracy[: rows.num_annotators],
         common_accuracy=common,
+        votes=_judge_images(np.zeros_like(image_log), own, accuracy, elsewhere),
     )
 
 
@@ -137,21 +141,21 @@ def _without_labels(
     soft_label: np.ndarray,
     given: np.ndarray,
     trusted: np.ndarray,
-    rows: LabelRows,
-    counted: np.ndarray | None,
+    own: LabelRows,
+    weighed: bool,
 ) -> np.ndarray:
     """Return log r (N, K) float32: what is known of every image but for its labels."""
     image_log = np.log(np.maximum(soft_label, LOG_FLOOR, dtype=np.float32))
     open_rows = trusted == NO_LABEL
-    if counted is None:
-        counts = label_counts(soft_label[open_rows], given[open_rows])
-        counts += 1.0 / len(counts)  # one row per class, so that no cell is empty
-        likelihood = np.log(counts / counts.sum(1, keepdims=True)).astype(np.float32)
-        image_log[open_rows] -= likelihood.T[given[open_rows]]
+    if weighed:
+        accuracy, elsewhere, _ = _reliability(soft_label, own)
+        votes = _judge_images(np.zeros_like(image_log), own, accuracy, elsewhere)
+        image_log[open_rows] -= np.log(np.maximum(votes[open_rows], LOG_FLOOR))
         return image_log
-    log_counted = np.log(np.maximum(counted, LOG_FLOOR)).astype(np.float32)
-    named = np.flatnonzero((rows.annotator >= 0) & open_rows[rows.image])
-    np.subtract.at(image_log, rows.image[named], log_counted[rows.annotator[named], :, rows.label[named]])
+    counts = label_counts(soft_label[open_rows], given[open_rows])
+    counts += 1.0 / len(counts)  # one row per class, so that no cell is empty
+    likelihood = np.log(counts / counts.sum(1, keepdims=True)).astype(np.float32)
+    image_log[open_rows] -= likelihood.T[given[open_rows]]
     return image_log
 
 

@@ -16,6 +16,7 @@ N images, R label rows, K classes, A annotators, M trusted images.
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,7 @@ from labelfix.errors import InputError
 from labelfix.finished import FinishedRun, dense_soft_labels, label_codes
 from labelfix.transition import label_counts
 
-__all__ = ["Audit", "audit_annotators", "audit_run"]
+__all__ = ["Audit", "audit_annotators", "audit_run", "weighs_annotators"]
 
 # Standard deviation of the common error of the log-odds where nothing is trusted.
 TAU_UNKNOWN = 1.0
@@ -103,7 +104,13 @@ def audit_run(run: str | os.PathLike[str], *, interval: float | None = None) -> 
         images=table["image"],
         coverage=coverage,
         calibration_error=(finished.summary["estimates"].get("calibration_error") or {}).get("value"),
+        weighed=weighs_annotators(finished.record.get("weights") or {}),
     )
+
+
+def weighs_annotators(weights: Mapping[str, float]) -> bool:
+    """Return whether a posterior with these `labelfix.Verdict.weights` counts labels by their annotators."""
+    return weights.get("votes", 0.0) > weights.get("transition", 0.0)
 
 
 def audit_annotators(
@@ -117,13 +124,13 @@ def audit_annotators(
     images: Any,
     coverage: float,
     calibration_error: float | None = None,
-    counted: np.ndarray | None = None,
+    weighed: bool = False,
 ) -> Audit:
     """Audit annotators against soft labels.
 
     Parameters
     ----------
-    soft_label, given, trusted, rows, counted
+    soft_label, given, trusted, rows, weighed
         As `labelfix.annotator_model.fit_annotators` takes them.
     annotators, classes, images
         (A,), (K,) and (N,) names.
@@ -143,7 +150,7 @@ def audit_annotators(
         ``worse`` or ``undecided`` next to the others); confused (their most frequent mistakes) and confusion
         (expected rows per true and given label).
     """
-    fit = fit_annotators(soft_label, given, trusted, rows, counted=counted)
+    fit = fit_annotators(soft_label, given, trusted, rows, weighed=weighed)
     off = 0.0 if calibration_error is None or np.isnan(calibration_error) else float(calibration_error)
     figures = _figures(fit, trusted, rows, coverage, off)
     figures |= _ranks(figures["low"], figures["high"])

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labelfix.sampling import pool_weights
+from labelfix.sampling import effective_rows, pool_weights
 from labelfix.transition import LOG_FLOOR, Transition
 
 __all__ = ["Form", "Posterior", "TrustedRows", "choose_form", "fit_posterior", "ladder"]
@@ -169,8 +169,8 @@ def fit_posterior(
 ) -> Posterior:
     """Fit the weights by penalised maximum likelihood; without trusted rows they stay at Bayes' rule.
 
-    Which rows were drawn for verification depends on their evidence and given labels alone, on both of which the
-    likelihood conditions: it needs no sampling weights. The transition matrix does, and gets them.
+    Rows count by their sampling weights, so that the fit is one to the whole data set, whichever rows were chosen
+    for verification.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def fit_posterior(
         log_t = transition.log_without_own(trusted.true, trusted.given, weight)
         terms, true = _terms(trusted, log_t, form.bias)
         spread = np.where(columns >= num_evidence + 4, BIAS_SPREAD, WEIGHT_SPREAD)
-        weights[columns] = _maximise(terms[:, :, columns], true, weights[columns], spread)
+        weights[columns] = _maximise(terms[:, :, columns], true, weight, weights[columns], spread)
     return Posterior(transition=transition, form=form, weights=weights)
 
 
@@ -226,8 +226,13 @@ def _terms(trusted: TrustedRows, log_t: np.ndarray, bias: bool) -> tuple[np.ndar
     return terms, (classes == trusted.true[:, None]).argmax(1)
 
 
-def _maximise(terms: np.ndarray, true: np.ndarray, centre: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """Maximise the penalised likelihood by Newton's method with halved steps; terms (M, C, P), true (M,)."""
+def _maximise(
+    terms: np.ndarray, true: np.ndarray, row_weight: np.ndarray, centre: np.ndarray, spread: np.ndarray
+) -> np.ndarray:
+    """Maximise the penalised likelihood by Newton's method with halved steps.
+
+    terms (M, C, P); true, row_weight (M,); centre and spread (P,) of the penalty.
+    """
     rows = np.arange(len(true))
     precision = spread**-2.0
 
@@ -237,16 +242,17 @@ def _maximise(terms: np.ndarray, true: np.ndarray, centre: np.ndarray, spread: n
         q = np.exp(scores)
         total = q.sum(1, keepdims=True)
         q /= total
-        loss = float((np.log(total[:, 0]) - scores[rows, true]).sum())
+        loss = float(row_weight @ (np.log(total[:, 0]) - scores[rows, true]))
         return loss + 0.5 * float(precision @ (weights - centre) ** 2), q
 
     weights, (loss, q) = centre, objective(centre)
-    reached = terms[rows, true].sum(0)
+    reached = row_weight @ terms[rows, true]
     for _ in range(NEWTON_STEPS):
         mean = np.matmul(q[:, None, :], terms)[:, 0]  # (M, P)
-        slope = mean.sum(0) - reached + precision * (weights - centre)
-        root = (terms * np.sqrt(q)[:, :, None]).reshape(-1, terms.shape[2])
-        step = np.linalg.solve(root.T @ root - mean.T @ mean + np.diag(precision), slope)
+        slope = row_weight @ mean - reached + precision * (weights - centre)
+        root = (terms * np.sqrt(row_weight[:, None] * q)[:, :, None]).reshape(-1, terms.shape[2])
+        spare = mean.T @ (row_weight[:, None] * mean)
+        step = np.linalg.solve(root.T @ root - spare + np.diag(precision), slope)
         length = 1.0
         while length > 1e-4:
             candidate = weights - length * step
@@ -277,16 +283,24 @@ def choose_form(
     every = Form(tuple(range(len(trusted.log_probs) - trusted.votes)), votes=trusted.votes)
     if len(np.unique(trusted.fold)) < 2 or len(trusted) < 10:
         return every  # too few to choose by: all evidence, weighed by its prior
+    weight = trusted.pooled()
     best, best_loss = None, np.zeros(0)
     for form in forms:
         loss = _cross_validated_loss(trusted, soft_counts, form, prior_rows)
         if best is not None:
-            gain = best_loss - loss
-            error = gain.std(ddof=1) / np.sqrt(len(gain))
-        if best is None or gain.mean() > MARGIN * error:
+            gain, error = _mean_and_error(best_loss - loss, weight)
+        if best is None or gain > MARGIN * error:
             best, best_loss = form, loss
     assert best is not None
     return best
+
+
+def _mean_and_error(values: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
+    """Return the weighted mean of values (M,) and its standard error."""
+    shares = weight / weight.sum()
+    mean = float(shares @ values)
+    rows = effective_rows(weight)
+    return mean, float(np.sqrt(shares @ np.square(values - mean) / max(rows - 1, 1e-9)))
 
 
 def _cross_validated_loss(

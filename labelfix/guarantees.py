@@ -25,8 +25,6 @@ __all__ = ["Guarantee", "chance_to_promise", "find_guarantee", "first_risk"]
 # Shares of the risk: of the sequence that hopes for many fixes, and of the one that is most likely to start.
 RISK_SHARES = (0.6, 0.4)
 GROWTH = 1.2
-# Confidence reads a little high where rows are chosen by it: so many times the stated error is planned for.
-CAUTION = 1.25
 EQUAL = 1e-9
 
 
@@ -193,7 +191,7 @@ def chance_to_promise(rate: float, rows: int, fixes: int, max_fix_error: float, 
     wrong = np.arange(math.ceil(max_fix_error * rows) + 1)  # more cannot pass
     passes = chance_of_so_few(wrong, rows, fixes, max_fix_error) <= risk
     allowed = int(np.argmin(passes)) - 1 if not passes.all() else len(wrong) - 1
-    return float(stats.binom.cdf(allowed, rows, min(CAUTION * rate, 1.0))) if allowed >= 0 else 0.0
+    return float(stats.binom.cdf(allowed, rows, rate)) if allowed >= 0 else 0.0
 
 
 def _rows_needed(

@@ -55,16 +55,13 @@ __all__ = [
     "head_label_gradient",
     "head_training_gradient",
     "label_gradient",
+    "moves_labels",
     "mslg_step",
     "training_loss",
-    "trusted_rows_per_step",
 ]
 
 FAST_LABEL_INTERVAL = 2
-"""`Schedule.FAST` moves the labels in every second epoch, so that all rows move equally often.
-
-It moves them so many times as far there, and needs so many times the trusted rows for a step as steady.
-"""
+"""`Schedule.FAST` moves the labels in every second epoch, so that all rows move equally often."""
 
 # Finite differences step by this times |theta| / |v|. Truncation (ReLU kinks, above all) asks for a short
 # step, rounding for a long one; on ResNet-18, the paper's network and a ViT in training these keep the cosine
@@ -217,8 +214,8 @@ def mslg_step(
     images, label_logits
         The batch (B, ...) and its label logits (B, K), float32 or wider under any `autocast_dtype`.
     trusted_images, trusted_labels
-        Trusted rows (M, ...) and their classes (M,) int64. Cost grows with M; 32 are enough for a step, more or
-        none in some epochs of ``fast``: `trusted_rows_per_step`.
+        Trusted rows (M, ...) and their classes (M,) int64. Cost grows with M; 32 are enough for a step, and none
+        are needed where labels rest (`moves_labels`).
     alpha, beta, gamma
         Length of the look-ahead, step of the labels, weight of the entropy.
     reduction
@@ -251,8 +248,8 @@ def mslg_step(
     with _unfused_attention() if schedule is Schedule.REFERENCE else contextlib.nullcontext():
         logits_BK = _forward(model, None, images, autocast_dtype)
         meta_loss = None
-        interval = FAST_LABEL_INTERVAL if schedule is Schedule.FAST else 1
-        if epoch % interval == 0:
+        if moves_labels(schedule, epoch):
+            interval = FAST_LABEL_INTERVAL if schedule is Schedule.FAST else 1
             gradient_BK, meta_loss = _GRADIENTS[schedule](problem, logits_BK)
             label_logits = label_logits.detach() - beta * interval * gradient_BK
 
@@ -263,11 +260,9 @@ def mslg_step(
     return StepResult(label_logits, loss.detach(), None if meta_loss is None else meta_loss.detach())
 
 
-def trusted_rows_per_step(schedule: Schedule, epoch: int, trusted_batch_size: int) -> int:
-    """Return how many trusted rows a step of this epoch of MSLG needs; none where the labels rest."""
-    if Schedule(schedule) is not Schedule.FAST:
-        return trusted_batch_size
-    return 0 if epoch % FAST_LABEL_INTERVAL else trusted_batch_size * FAST_LABEL_INTERVAL
+def moves_labels(schedule: Schedule, epoch: int) -> bool:
+    """Return whether labels move in this epoch of MSLG; where they rest, a step needs no trusted rows."""
+    return Schedule(schedule) is not Schedule.FAST or epoch % FAST_LABEL_INTERVAL == 0
 
 
 def label_gradient(

@@ -23,8 +23,8 @@ import pyarrow as pa
 
 import labelfix
 from labelfix.annotator_model import LabelRows
-from labelfix.annotators import Annotations, vote_likelihood
-from labelfix.audit import audit_annotators
+from labelfix.annotators import vote_likelihood
+from labelfix.audit import audit_annotators, weighs_annotators
 from labelfix.backbones import load_backbone
 from labelfix.config import CleanConfig, Kind, MissingImages, Train
 from labelfix.dataset import NO_LABEL, LabelTable, lexical_keys, read_label_table
@@ -254,11 +254,19 @@ def _gather_full(
     )
 
 
+def _label_rows(table: LabelTable) -> LabelRows:
+    return LabelRows(
+        image=table.row_image,
+        label=table.row_label,
+        annotator=table.row_annotator,
+        num_annotators=len(table.annotators),
+    )
+
+
 def _votes(table: LabelTable, evidence: _Evidence, config: CleanConfig) -> np.ndarray | None:
     """Return what all labels of an image say together, (N, K); None where every image has one, by nobody known."""
     if not table.annotators and len(table.row_image) == table.num_images:
         return None
-    annotations = Annotations(image=table.row_image, label=table.row_label, annotator=table.row_annotator)
     trusted = (
         np.where(evidence.calibrating, table.trusted, NO_LABEL)
         if evidence.calibrating is not None
@@ -266,7 +274,9 @@ def _votes(table: LabelTable, evidence: _Evidence, config: CleanConfig) -> np.nd
     )
     sources = [evidence.probs, *evidence.more.values()]
     prior_rows = config.verdict.prior_rows
-    return vote_likelihood(sources, table.given, annotations, trusted, evidence.fold, prior_rows=prior_rows)
+    return vote_likelihood(
+        sources, table.given, _label_rows(table), trusted, evidence.fold, prior_rows=prior_rows
+    )
 
 
 def _with_trusted(judged: Verdict, table: LabelTable, judged_pairs: np.ndarray) -> Verdict:
@@ -374,17 +384,13 @@ def _audited(table: LabelTable, judged: Verdict, config: CleanConfig) -> dict[st
         judged.soft_label,
         table.given,
         table.trusted,
-        LabelRows(
-            image=table.row_image,
-            label=table.row_label,
-            annotator=table.row_annotator,
-            num_annotators=len(table.annotators),
-        ),
+        _label_rows(table),
         annotators=table.annotators,
         classes=table.classes,
         images=table.images,
         coverage=config.verdict.interval,
         calibration_error=judged.estimates["calibration_error"].value if judged.estimates else None,
+        weighed=weighs_annotators(judged.weights),
     )
     tables = {"label_rows": label_row_table(table), "annotators": audit.annotators}
     return tables if audit.consensus is None else tables | {"consensus": audit.consensus}

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from labelfix.config import FullConfig, HeadConfig, LearningRateSchedule
 from labelfix.errors import TrainingError
 from labelfix.history import EpochRow
-from labelfix.mslg import Schedule, mslg_step, trusted_rows_per_step
+from labelfix.mslg import Schedule, moves_labels, mslg_step
 from labelfix.pixels import Augmentation, PixelStore
 
 __all__ = ["NetworkTask", "NetworkTraining", "Roles", "predict", "random_seed"]
@@ -246,11 +246,9 @@ class NetworkTraining:
         task = self.task
         generator = torch.Generator().manual_seed(random_seed(task.seed, task.fold, self.epoch, "order"))
         shuffled = self.rows_n[torch.randperm(len(self.rows_n), generator=generator)]
-        epoch, count = self.epoch - task.loop.warmup_epochs, 0
-        if epoch >= 0:
-            schedule = Schedule(task.full.schedule)
-            count = trusted_rows_per_step(schedule, epoch, task.loop.trusted_batch_size)
-            count = min(count, len(self.meta_rows))
+        epoch = self.epoch - task.loop.warmup_epochs
+        wanted = epoch >= 0 and moves_labels(Schedule(task.full.schedule), epoch)
+        count = min(task.loop.trusted_batch_size, len(self.meta_rows)) if wanted else 0
         return [
             _Batch(rows, torch.randperm(len(self.meta_rows), generator=generator)[:count])
             for rows in shuffled.tensor_split(self.steps_per_epoch)

@@ -88,14 +88,10 @@ def plan_verification(
     issue = rows["is_label_issue"].to_numpy(zero_copy_only=False)
     ranked = np.flatnonzero(issue)[np.argsort(-confidence[issue], kind="stable")]
     fixes, chance = _fixes_within_reach(
-        confidence[ranked],
-        round(FIXES_SHARE * count),
-        trusted / soft_labels.num_rows,
-        max_fix_error,
-        coverage,
+        confidence[ranked], FIXES_SHARE * count, trusted / soft_labels.num_rows, max_fix_error, coverage
     )
     best = ranked[:fixes]
-    chances = inclusion_chances(_sizes(confidence, best, count), count)
+    chances = inclusion_chances(_sizes(confidence, ranked, fixes, count), count)
     # a draw of its own for every number of trusted rows: a second one must not follow the first one's traces
     hashes = hash_keys((f"{trusted}:{name}" for name in rows["image"].to_pylist()), seed)
     chosen = draw(chances, hashes, seed)
@@ -128,32 +124,32 @@ def write_verification(plan: Verification, path: str | os.PathLike[str], *, forc
     replace_file(path, lambda temporary: csv.write_csv(plan.table, temporary))
 
 
-def _sizes(confidence: np.ndarray, best: np.ndarray, count: int) -> np.ndarray:
+def _sizes(confidence: np.ndarray, ranked: np.ndarray, fixes: int, count: int) -> np.ndarray:
     """Return what each row's chance is in proportion to, (N,): three draws mixed, each spread over its rows."""
     doubt = 1 - confidence
-    doubt[best] = 0
+    doubt[ranked[:fixes]] = 0
     sizes = np.full(len(confidence), count * (1 - FIXES_SHARE - DOUBT_SHARE) / len(confidence))
-    if len(best):
-        sizes[best] += count * FIXES_SHARE / len(best)
+    if fixes:
+        sizes[ranked[:fixes]] += count * FIXES_SHARE / fixes
     if doubt.sum() > 0:
         sizes += count * DOUBT_SHARE * doubt / doubt.sum()
     return sizes
 
 
 def _fixes_within_reach(
-    confidence: np.ndarray, drawn: int, random_share: float, max_fix_error: float, coverage: float
+    confidence: np.ndarray, drawn: float, random_share: float, max_fix_error: float, coverage: float
 ) -> tuple[int, float]:
-    """Return how many of the most confident fixes to draw from, and the chance that they then can be promised.
+    """Return how many of the most confident fixes to aim at, and the chance that they then can be promised.
 
     The number is the one with the most promised fixes to expect. `confidence` is of all fixes, descending;
     `drawn` of them will be verified, and the share `random_share` of them is already.
     """
-    best, best_worth, best_chance = min(len(confidence), 10 * drawn), 0.0, 0.0
+    best, best_worth, best_chance = min(len(confidence), math.ceil(10 * drawn)), 0.0, 0.0
     sizes = {math.ceil(drawn * GROWTH**step) for step in range(1, 200)} | {len(confidence)}
     for size in sorted(size for size in sizes if drawn < size <= len(confidence)):
         rate = float(np.mean(1 - confidence[:size]))
-        verified = drawn + math.floor(random_share * size)
-        chance = chance_to_promise(rate, verified, size - drawn, max_fix_error, first_risk(coverage))
-        if chance * (size - drawn) > best_worth:
-            best, best_worth, best_chance = size, chance * (size - drawn), chance
+        verified, left = math.floor(drawn + random_share * size), math.ceil(size - drawn)
+        chance = chance_to_promise(rate, verified, left, max_fix_error, first_risk(coverage))
+        if chance * left > best_worth:
+            best, best_worth, best_chance = size, chance * left, chance
     return best, best_chance

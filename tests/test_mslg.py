@@ -21,9 +21,9 @@ from labelfix.mslg import (
     head_label_gradient,
     head_training_gradient,
     label_gradient,
+    moves_labels,
     mslg_step,
     training_loss,
-    trusted_rows_per_step,
 )
 
 B, M, K = 6, 5, 4
@@ -352,13 +352,22 @@ def test_fast_labels_rest_between_intervals() -> None:
     assert moved == [epoch % FAST_LABEL_INTERVAL == 0 for epoch in range(2 * FAST_LABEL_INTERVAL)]
 
 
-def test_fast_sees_as_many_trusted_rows_as_exact() -> None:
+def test_labels_move_in_every_epoch_but_for_fast() -> None:
     epochs = range(2 * FAST_LABEL_INTERVAL)
-    exact = [trusted_rows_per_step(Schedule.EXACT, epoch, 32) for epoch in epochs]
-    fast = [trusted_rows_per_step(Schedule.FAST, epoch, 32) for epoch in epochs]
-    assert exact == [32] * len(epochs)
-    assert sum(fast) == sum(exact)
-    assert [rows > 0 for rows in fast] == [epoch % FAST_LABEL_INTERVAL == 0 for epoch in epochs]
+    assert all(moves_labels(schedule, epoch) for schedule in ("exact", "reference") for epoch in epochs)
+    assert [moves_labels(Schedule.FAST, epoch) for epoch in epochs] == [True, False] * FAST_LABEL_INTERVAL
+
+
+def test_no_trusted_rows_are_needed_where_labels_rest() -> None:
+    model, data = network("convnet"), batch()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    images, label_logits, trusted_images, trusted_labels = data
+    result = mslg_step(
+        model, optimizer, images, label_logits, trusted_images[:0], trusted_labels[:0],
+        alpha=1.0, beta=100.0, schedule=Schedule.FAST, epoch=1,
+    )  # fmt: skip
+    assert result.meta_loss is None
+    torch.testing.assert_close(result.label_logits, label_logits)
 
 
 @pytest.mark.parametrize("name", ["mobilenetv3_small_050", "vit"])

@@ -25,7 +25,7 @@ from torch import nn
 
 from labelfix.benchmark.networks import cifar_network
 from labelfix.errors import SettingError
-from labelfix.mslg import FAST_LABEL_INTERVAL, Schedule, mslg_step, trusted_rows_per_step
+from labelfix.mslg import FAST_LABEL_INTERVAL, Schedule, moves_labels, mslg_step
 
 __all__ = ["NETWORKS", "SpeedMethod", "SpeedRow", "measure_speed"]
 
@@ -108,7 +108,7 @@ class _Bench:
         self.model = NETWORKS[setup.network]().to(self.device).to(memory_format=layout).train()
         # tiny steps: the numbers stay finite for as long as the measurement takes
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-6, momentum=0.9, weight_decay=1e-4)
-        num_images = max(setup.batch_size, FAST_LABEL_INTERVAL * num_trusted)
+        num_images = max(setup.batch_size, num_trusted)
         images = torch.randn(num_images, 3, IMAGE_SIZE, IMAGE_SIZE).to(self.device, memory_format=layout)
         labels = torch.randint(NUM_CLASSES, (num_images,), device=self.device)
         self.images, self.labels = images[: setup.batch_size], labels[: setup.batch_size]
@@ -120,7 +120,7 @@ class _Bench:
             self._cross_entropy_step()
         else:
             schedule = Schedule(method)
-            num_trusted = trusted_rows_per_step(schedule, epoch, num_trusted)
+            num_trusted = num_trusted if moves_labels(schedule, epoch) else 0
             mslg_step(
                 self.model,
                 self.optimizer,
