@@ -15,10 +15,10 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {
         "labelfix", "labelfix.errors", "labelfix.config", "labelfix.progress", "labelfix.folds",
-        "labelfix.export_settings",
+        "labelfix.check_settings", "labelfix.export_settings", "labelfix.files",
     },
     {
-        "labelfix.annotator_model", "labelfix.audit", "labelfix.export", "labelfix.finished",
+        "labelfix.annotator_model", "labelfix.audit", "labelfix.check", "labelfix.export", "labelfix.finished",
         "labelfix.calibration", "labelfix.dataset", "labelfix.evidence", "labelfix.feature_store",
         "labelfix.guarantees", "labelfix.images", "labelfix.matching", "labelfix.matrices",
         "labelfix.posterior", "labelfix.rundir", "labelfix.sampling", "labelfix.tables", "labelfix.transition",
