@@ -30,6 +30,7 @@ __all__ = [
     "Verdict",
     "__version__",
     "audit_run",
+    "check_run",
     "clean",
     "export_run",
     "read_label_table",
@@ -49,6 +50,7 @@ _HOME_OF = {
     "TrainingError": "labelfix.errors",
     "Verdict": "labelfix.posterior",
     "audit_run": "labelfix.audit",
+    "check_run": "labelfix.check",
     "clean": "labelfix.pipeline",
     "export_run": "labelfix.export",
     "read_label_table": "labelfix.dataset",
@@ -57,6 +59,7 @@ _HOME_OF = {
 
 if TYPE_CHECKING:
     from labelfix.audit import audit_run
+    from labelfix.check import check_run
     from labelfix.config import CleanConfig
     from labelfix.dataset import LabelTable, read_label_table
     from labelfix.errors import (

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from labelfix.dataset import NO_LABEL, LabelTable
 from labelfix.errors import OutputError
+from labelfix.files import replace_file
 from labelfix.posterior import Action, NoiseMatrix, Verdict
 
 __all__ = [
@@ -27,7 +28,6 @@ __all__ = [
     "label_row_table",
     "noise_matrix_table",
     "quarantine_table",
-    "replace_file",
     "soft_label_table",
     "suspect_table",
 ]
@@ -111,28 +111,6 @@ class RunDirectory:
                 (self.path / name).unlink(missing_ok=True)
         text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
         replace_file(self.path / RUN_FILE, lambda path: path.write_text(text, encoding="utf-8"))
-
-
-def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file atomically: `write` fills a temporary one beside it, which then takes its place.
-
-    Raises
-    ------
-    OutputError
-        When it cannot be written; an earlier file is as it was.
-    """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error}).") from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 # ----------------------------------------------------------------------------------------------------- tables

@@ -19,9 +19,9 @@ import pyarrow as pa
 from pyarrow import csv
 
 from labelfix.errors import InputError, OutputError, SettingError
+from labelfix.files import write_new_file
 from labelfix.folds import hash_keys
 from labelfix.guarantees import chance_to_promise, first_risk
-from labelfix.rundir import replace_file
 from labelfix.sampling import draw, inclusion_chances
 
 __all__ = ["Verification", "plan_verification", "write_verification"]
@@ -119,9 +119,7 @@ def write_verification(plan: Verification, path: str | os.PathLike[str], *, forc
     path = Path(path)
     if path.suffix.lower() != ".csv":
         raise OutputError(f"{path}: expected a name that ends in .csv. Choose another --out.")
-    if path.exists() and not force:
-        raise OutputError(f"{path}: exists already. Choose another --out, or replace it with --force.")
-    replace_file(path, lambda temporary: csv.write_csv(plan.table, temporary))
+    write_new_file(path, lambda temporary: csv.write_csv(plan.table, temporary), force=force)
 
 
 def _sizes(confidence: np.ndarray, ranked: np.ndarray, fixes: int, count: int) -> np.ndarray:

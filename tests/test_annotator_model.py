@@ -57,7 +57,7 @@ def test_average_evidence_is_taken_out() -> None:
 
 
 @pytest.mark.parametrize("per_image", [1, 3])
-def test_evidence_per_annotator_is_taken_out_when_it_is_named(per_image: int) -> None:
+def test_evidence_per_annotator_is_not_counted_twice(per_image: int) -> None:
     """A posterior that has weighed each label by its annotator must not weigh it twice."""
     data = planted(per_image=per_image)
     joint = np.log(data["prior"])
@@ -66,7 +66,7 @@ def test_evidence_per_annotator_is_taken_out_when_it_is_named(per_image: int) ->
     first = np.unique(data["image"], return_index=True)[1]
     nobody = np.full(len(soft), -1)
     given = data["label"][first]
-    fit = fit_annotators(soft, given, nobody, rows_of(data), counted=data["matrices"])
+    fit = fit_annotators(soft, given, nobody, rows_of(data), weighed=True)
     assert np.abs(accuracies(data, fit.hit) - real(data)).max() < 0.04
     np.testing.assert_allclose(fit.posterior.sum(1), 1, atol=1e-5)
     assert np.abs(fit.posterior - soft).mean() < 0.02

@@ -350,13 +350,9 @@ def test_fiftyone_matches_the_documented_layout(
     labels = json.loads((tmp_path / "dest" / "labels.json").read_text())
     validate(labels, FIFTYONE_SCHEMA)
     assert labels["classes"] == tiny.classes
-    if transfer == "copy":
-        files = [p for p in (tmp_path / "dest" / "data").rglob("*") if p.is_file()]
-        images = {str(p.relative_to(tmp_path / "dest" / "data").with_suffix("")): p for p in files}
-        assert not (tmp_path / "dest" / "data.json").exists()
-    else:
-        data = json.loads((tmp_path / "dest" / "data.json").read_text())
-        images = {os.path.splitext(name)[0]: Path(path) for name, path in data.items()}
+    data = tmp_path / "dest" / "data"
+    images = {str(p.relative_to(data).with_suffix("")): p for p in data.rglob("*") if p.is_file()}
+    assert any(p.samefile(tiny.images / p.relative_to(data)) for p in images.values()) == (transfer == "link")
     assert images.keys() == labels["labels"].keys()
     for row in frame.itertuples():
         item = labels["labels"][os.path.splitext(row.image)[0]]
@@ -377,10 +373,11 @@ def test_fiftyone_tells_apart_files_that_differ_in_their_ending(tmp_path: Path) 
     labelfix.clean(tiny.images, labels, trusted, tmp_path / "out", **FAST)  # type: ignore[arg-type]
     export_run(tmp_path / "out", tmp_path / "dest", to="fiftyone")
     found = json.loads((tmp_path / "dest" / "labels.json").read_text())["labels"]
-    data = json.loads((tmp_path / "dest" / "data.json").read_text())
+    data = {p.stem: p for p in (tmp_path / "dest" / "data").iterdir()}
     assert len(found) == 60
-    assert {os.path.splitext(name)[0] for name in data} == found.keys()
-    assert {os.path.basename(path) for path in data.values()} == set(tiny.names)
+    assert data.keys() == found.keys()
+    sources = {p.stat().st_ino for p in tiny.images.glob("same*")}
+    assert {p.stat().st_ino for p in data.values()} == sources
 
 
 @pytest.mark.slow
@@ -392,7 +389,7 @@ def test_fiftyone_imports_it(tiny_run: tuple[TinySet, Path], tmp_path: Path) -> 
         samples = {path: label for path, _, label in importer}
     assert len(samples) == 90
     for name, given in zip(tiny.names, tiny.given, strict=True):
-        label = samples[str(tiny.images / name)]
+        label = samples[str(tmp_path / "dest" / "data" / name)]
         assert label.label == tiny.classes[given]
         assert 0 <= label.confidence <= 1
         assert label["reason"]

@@ -14,15 +14,14 @@ ROOT = Path(__file__).parent.parent
 # One line per layer, lowest first; a module may import from its own layer and below.
 LAYERS = (
     {
-        "labelfix", "labelfix.config", "labelfix.errors", "labelfix.export_settings", "labelfix.folds",
-        "labelfix.progress",
+        "labelfix", "labelfix.check_settings", "labelfix.config", "labelfix.errors", "labelfix.export_settings",
+        "labelfix.files", "labelfix.folds", "labelfix.progress",
     },
     {
         "labelfix.annotator_model", "labelfix.annotators", "labelfix.audit", "labelfix.calibration",
-        "labelfix.dataset", "labelfix.evidence", "labelfix.export",
-        "labelfix.feature_store", "labelfix.finished", "labelfix.guarantees", "labelfix.images",
-        "labelfix.matrices", "labelfix.posterior", "labelfix.rundir", "labelfix.sampling", "labelfix.tables",
-        "labelfix.transition", "labelfix.verification",
+        "labelfix.check", "labelfix.dataset", "labelfix.evidence", "labelfix.export", "labelfix.feature_store",
+        "labelfix.finished", "labelfix.guarantees", "labelfix.images", "labelfix.matrices", "labelfix.posterior",
+        "labelfix.rundir", "labelfix.sampling", "labelfix.tables", "labelfix.transition", "labelfix.verification",
     },
     {
         "labelfix.backbones", "labelfix.checkpoints", "labelfix.features", "labelfix.mslg", "labelfix.pixels",

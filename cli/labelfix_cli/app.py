@@ -7,6 +7,7 @@ import typer
 import labelfix
 from labelfix_cli.audit import audit
 from labelfix_cli.bench import bench
+from labelfix_cli.check import check
 from labelfix_cli.clean import clean
 from labelfix_cli.demo import demo
 from labelfix_cli.export import export
@@ -46,6 +47,7 @@ app.command()(clean)
 app.command()(demo)
 app.command()(export)
 app.command()(audit)
+app.command()(check)
 app.command("next")(next_rows)
 app.add_typer(bench, name="bench")
 

@@ -48,9 +48,7 @@ def _show(people: list[dict[str, Any]], accuracy: float) -> None:
     width = max([len("annotator"), *(len(person["annotator"]) for person in people)])
     head = ("rows", "right", "interval", "rank", "wrong", "excess", "others", "confuses most")
     typer.echo(f"{'annotator':<{width}}  " + "  ".join(t.rjust(w) for t, w in zip(head, WIDTHS, strict=True)))
-    for person in sorted(
-        people, key=lambda person: (person["worst_rank"], person["high"], person["annotator"])
-    ):
+    for person in sorted(people, key=_place):
         typer.echo(f"{person['annotator']:<{width}}  " + _cells(person))
     undecided = sum(person["standing"] == "undecided" for person in people)
     typer.echo(
@@ -58,6 +56,10 @@ def _show(people: list[dict[str, Any]], accuracy: float) -> None:
         "beyond an average annotator's; others: next to all others together, of which "
         f"{undecided:,} of {len(people):,} cannot be told."
     )
+
+
+def _place(person: dict[str, Any]) -> tuple[Any, ...]:
+    return person["best_rank"], person["worst_rank"], -(person["accuracy"] or 0.0), person["annotator"]
 
 
 WIDTHS = (7, 6, 15, 9, 8, 8, 9, 0)

@@ -1,7 +1,6 @@
-"""``fiftyone``: labels.json and data.json, which FiftyOne imports as a FiftyOneImageClassificationDataset.
+"""``fiftyone``: labels.json and data/, which FiftyOne imports as a FiftyOneImageClassificationDataset.
 
 labels.json has ``classes``, and for every image its label as a number into them, the confidence and attributes.
-data.json says where the images are, so that nothing is copied; with --copy they lie in data/ instead.
 """
 
 from collections import Counter
@@ -17,21 +16,16 @@ __all__ = ["write_fiftyone"]
 
 
 def write_fiftyone(folder: Path, decisions: Decisions, files: ImageFiles, transfer: Transfer) -> list[str]:
-    """Write labels.json and, but for copies in data/, data.json; return the image paths."""
+    """Write ``data/…`` and labels.json; return the paths of the images."""
     inner = [inner_path(key) for key in files.keys]
     stems = [str(Path(path).with_suffix("")) for path in inner]
     times = Counter(stems)
     # FiftyOne takes an image's path without its ending for its name: where two would be one, the ending stays.
     ids = [stem if times[stem] == 1 else path for stem, path in zip(stems, inner, strict=True)]
     endings = [Path(path).suffix for path in inner]
-    if transfer is Transfer.COPY:
-        paths = [f"data/{name}{ending}" for name, ending in zip(ids, endings, strict=True)]
-        for number, path in enumerate(paths):
-            place(files.path(number), folder / path, transfer)
-    else:
-        paths = [files.path(number) for number in range(len(inner))]
-        data = {f"{name}{ending or '.image'}": p for name, ending, p in zip(ids, endings, paths, strict=True)}
-        write_json(folder / "data.json", data)
+    paths = [f"data/{name}{ending}" for name, ending in zip(ids, endings, strict=True)]
+    for number, path in enumerate(paths):
+        place(files.path(number), folder / path, transfer)
     labels = dict(zip(ids, _labels(decisions), strict=True))
     write_json(folder / "labels.json", {"classes": list(decisions.classes), "labels": labels})
     return paths

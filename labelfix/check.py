@@ -1,0 +1,321 @@
+"""Gates for continuous integration: does a finished run keep the limits, and what changed since another one.
+
+Limits are held against what the run measured on trusted rows. A gate on something that was not measured fails: what
+cannot be told is not good enough to pass.
+"""
+
+import os
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from labelfix.check_settings import Bound, CheckConfig
+from labelfix.errors import SettingError
+from labelfix.finished import FinishedRun
+
+__all__ = ["CheckResult", "Comparison", "Gate", "check_run", "compare_runs", "junit_report"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """One limit and how it was kept.
+
+    Attributes
+    ----------
+    name, subject
+        The option, and what it was held against: ``all`` or a class.
+    limit
+        What is allowed.
+    value, low, high
+        The estimate with its interval (both ends alike for a count); None where nothing is known.
+    rows
+        Trusted rows that it rests on; None for a count.
+    passed
+        Whether the limit was kept.
+    said
+        A line for a person.
+    """
+
+    name: str
+    subject: str
+    limit: float
+    value: float | None
+    low: float | None
+    high: float | None
+    rows: int | None
+    passed: bool
+    said: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What changed since the baseline; counts are of images.
+
+    Attributes
+    ----------
+    baseline
+        The run id of the baseline.
+    added, removed, common
+        Images that only this run has, only the baseline has, and both have.
+    relabelled
+        Given labels that changed, among the common images.
+    new_suspects, resolved_suspects
+        Common images that are suspects now and were not, and the other way round.
+    noise_before, noise_after
+        Estimated shares of wrong labels; None where nothing is trusted.
+    """
+
+    baseline: str
+    added: int
+    removed: int
+    common: int
+    relabelled: int
+    new_suspects: int
+    resolved_suspects: int
+    noise_before: float | None
+    noise_after: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckResult:
+    """All gates of one run.
+
+    Attributes
+    ----------
+    run_id
+        The run.
+    gates
+        One per limit, and per class.
+    skipped
+        Classes without a trusted row, for which ``--per-class`` can say nothing.
+    comparison
+        With the baseline; None without one.
+    """
+
+    run_id: str
+    gates: tuple[Gate, ...]
+    skipped: tuple[str, ...]
+    comparison: Comparison | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether every limit was kept."""
+        return all(gate.passed for gate in self.gates)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {"passed": self.passed, **asdict(self)}
+
+
+def check_run(
+    run: str | os.PathLike[str], *, baseline: str | os.PathLike[str] | None = None, **options: Any
+) -> CheckResult:
+    """Hold a finished run against limits.
+
+    Parameters
+    ----------
+    baseline
+        Another run directory to compare with.
+    **options
+        The fields of `CheckConfig`: ``max_noise=0.03, per_class=True, …``.
+
+    Raises
+    ------
+    LabelfixError
+        When there is no run, nothing to check, or a limit out of range.
+    """
+    config = CheckConfig(**options)
+    if not config.has_gates and baseline is None:
+        raise SettingError("check: no limit was given; expected at least one, for example --max-noise 3%.")
+    if config.max_increase is not None and baseline is None:
+        raise SettingError("--max-increase: there is nothing to compare with; expected --baseline. Name it.")
+    finished = FinishedRun.open(run)
+    comparison = None if baseline is None else compare_runs(finished, FinishedRun.open(baseline))
+    summary = finished.summary
+    gates = _estimated(summary, config) + _counted(summary, config)
+    if config.max_fix_error is not None:
+        gates.append(_promised(summary.get("guarantee"), config.max_fix_error))
+    if config.max_increase is not None and comparison is not None:
+        gates.append(_risen(comparison, config.max_increase))
+    skipped: tuple[str, ...] = ()
+    if config.per_class:
+        more, skipped = _per_class(summary, config)
+        gates += more
+    return CheckResult(run_id=finished.run_id, gates=tuple(gates), skipped=skipped, comparison=comparison)
+
+
+# -------------------------------------------------------------------------------------------------------- gates
+
+
+def _estimated(summary: dict[str, Any], config: CheckConfig) -> list[Gate]:
+    wanted = {
+        "max-noise": (config.max_noise, "noise_rate", "of the given labels are wrong"),
+        "max-calibration-error": (
+            config.max_calibration_error, "calibration_error", "is how far the confidence is off",
+        ),
+    }  # fmt: skip
+    estimates = summary.get("estimates") or {}
+    return [
+        _gate(name, "all", limit, estimates.get(key), config.bound, meaning)
+        for name, (limit, key, meaning) in wanted.items()
+        if limit is not None
+    ]
+
+
+def _per_class(summary: dict[str, Any], config: CheckConfig) -> tuple[list[Gate], tuple[str, ...]]:
+    assert config.max_noise is not None
+    gates, skipped = [], []
+    for name, figures in (summary.get("per_class") or {}).items():
+        if figures["noise_rate"]["rows"] == 0:
+            skipped.append(name)
+            continue
+        meaning = f"of the labels {name!r} are wrong"
+        gates.append(_gate("max-noise", name, config.max_noise, figures["noise_rate"], config.bound, meaning))
+    return gates, tuple(skipped)
+
+
+def _gate(
+    name: str, subject: str, limit: float, estimate: dict[str, Any] | None, bound: Bound, meaning: str
+) -> Gate:
+    if estimate is None or estimate["value"] is None:
+        return Gate(
+            name=name, subject=subject, limit=limit, value=None, low=None, high=None, rows=0, passed=False,
+            said=f"{name}: unknown, for want of trusted rows; at most {limit:.1%} is allowed",
+        )  # fmt: skip
+    figure = estimate[str(bound)]
+    kept = {Bound.VALUE: "", Bound.LOW: "at least ", Bound.HIGH: "up to "}[bound]
+    return Gate(
+        name=name,
+        subject=subject,
+        limit=limit,
+        value=estimate["value"],
+        low=estimate["low"],
+        high=estimate["high"],
+        rows=estimate["rows"],
+        passed=figure <= limit,
+        said=(
+            f"{name}: {kept}{figure:.1%} {meaning} (estimate {estimate['value']:.1%}, {estimate['low']:.1%} to "
+            f"{estimate['high']:.1%}, {estimate['rows']:,} trusted rows); at most {limit:.1%} is allowed"
+        ),
+    )
+
+
+def _counted(summary: dict[str, Any], config: CheckConfig) -> list[Gate]:
+    images, broken = summary["images"], summary["quarantined"]
+    wanted = {
+        "max-suspects": (config.max_suspects, summary["suspects"], images, "images are suspects"),
+        "max-quarantined": (config.max_quarantined, broken, images + broken, "images could not be read"),
+    }
+    gates = []
+    for name, (limit, count, total, meaning) in wanted.items():
+        if limit is not None:
+            share = count / max(total, 1)
+            said = f"{name}: {share:.1%} ({count:,} of {total:,} {meaning}); at most {limit:.1%} is allowed"
+            gates.append(_exact(name, limit, share, share <= limit, said))
+    return gates
+
+
+def _promised(guarantee: dict[str, Any] | None, limit: float) -> Gate:
+    name = "max-fix-error"
+    if guarantee is None:
+        said = f"{name}: the run promises nothing of its fixes; run labelfix clean with --max-fix-error {limit:g}"
+        return _exact(name, limit, None, False, said)
+    promised = guarantee["max_fix_error"]
+    if guarantee["threshold"] is None:
+        said = f"{name}: no fix could be promised at {promised:.1%} with {guarantee['rows']:,} trusted rows"
+        return _exact(name, limit, None, False, said)
+    said = (
+        f"{name}: at most {promised:.1%} of {guarantee['fixes']:,} fixes are wrong "
+        f"({guarantee['coverage']:.0%} sure); at most {limit:.1%} is allowed"
+    )
+    return _exact(name, limit, promised, promised <= limit, said)
+
+
+def _risen(comparison: Comparison, limit: float) -> Gate:
+    name, before, after = "max-increase", comparison.noise_before, comparison.noise_after
+    if before is None or after is None:
+        said = f"{name}: unknown, for want of trusted rows; at most {limit:.1%} is allowed"
+        return _exact(name, limit, None, False, said)
+    said = f"{name}: {before:.1%} of the labels were wrong, {after:.1%} are; a rise of {limit:.1%} is allowed"
+    return _exact(name, limit, after - before, after - before <= limit, said)
+
+
+def _exact(name: str, limit: float, value: float | None, passed: bool, said: str) -> Gate:
+    return Gate(
+        name=name, subject="all", limit=limit, value=value, low=value, high=value, rows=None, passed=passed,
+        said=said,
+    )  # fmt: skip
+
+
+# ----------------------------------------------------------------------------------------------------- baseline
+
+
+def compare_runs(run: FinishedRun, baseline: FinishedRun) -> Comparison:
+    """Say what changed from `baseline` to `run`; images are the same where their names are."""
+    columns = ["image", "given_label", "is_label_issue"]
+    now, then = run.table("soft_labels", columns), baseline.table("soft_labels", columns)
+    place = pc.index_in(now["image"], value_set=then["image"].combine_chunks())
+    common = np.asarray(place.is_valid())
+    here = now.filter(place.is_valid())
+    there = then.take(place.drop_null())
+    issue_now, issue_then = (np.asarray(table["is_label_issue"]) for table in (here, there))
+    return Comparison(
+        baseline=baseline.run_id,
+        added=int((~common).sum()),
+        removed=then.num_rows - int(common.sum()),
+        common=int(common.sum()),
+        relabelled=int(np.asarray(pc.not_equal(here["given_label"], there["given_label"])).sum()),
+        new_suspects=int((issue_now & ~issue_then).sum()),
+        resolved_suspects=int((~issue_now & issue_then).sum()),
+        noise_before=_noise(baseline),
+        noise_after=_noise(run),
+    )
+
+
+def _noise(run: FinishedRun) -> float | None:
+    estimate = (run.summary.get("estimates") or {}).get("noise_rate")
+    return None if estimate is None else estimate["value"]
+
+
+# -------------------------------------------------------------------------------------------------------- JUnit
+
+
+def junit_report(result: CheckResult, run: Path) -> str:
+    """Return the gates as JUnit XML: a test case each; classes without a trusted row are skipped ones."""
+    failed = sum(not gate.passed for gate in result.gates)
+    suite = ET.Element(
+        "testsuite",
+        name="labelfix check",
+        tests=str(len(result.gates) + len(result.skipped)),
+        failures=str(failed),
+        errors="0",
+        skipped=str(len(result.skipped)),
+    )
+    properties = ET.SubElement(suite, "properties")
+    for name, value in (("run", str(run)), ("run_id", result.run_id)):
+        ET.SubElement(properties, "property", name=name, value=_xml_text(value))
+    for gate in result.gates:
+        case = ET.SubElement(
+            suite, "testcase", classname=f"labelfix.{gate.name}", name=_xml_text(gate.subject)
+        )
+        if not gate.passed:
+            ET.SubElement(case, "failure", message=_xml_text(gate.said), type=gate.name).text = _xml_text(
+                gate.said
+            )
+    for name in result.skipped:
+        case = ET.SubElement(suite, "testcase", classname="labelfix.max-noise", name=_xml_text(name))
+        ET.SubElement(case, "skipped", message="no trusted row has this label")
+    root = ET.Element("testsuites")
+    root.append(suite)
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _xml_text(text: str) -> str:
+    """Return text without the characters that XML has no way to write."""
+    return re.sub(r"[^\t\n\r\x20-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
