@@ -19,6 +19,7 @@ LAYERS = (
     },
     {
         "labelfix.annotator_model", "labelfix.audit", "labelfix.export", "labelfix.finished",
+        "labelfix.neighbours", "labelfix.report",
         "labelfix.calibration", "labelfix.dataset", "labelfix.evidence", "labelfix.feature_store",
         "labelfix.guarantees", "labelfix.images", "labelfix.matching", "labelfix.matrices",
         "labelfix.posterior", "labelfix.rundir", "labelfix.sampling", "labelfix.tables", "labelfix.transition",

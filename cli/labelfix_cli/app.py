@@ -10,6 +10,7 @@ from labelfix_cli.bench import bench
 from labelfix_cli.clean import clean
 from labelfix_cli.demo import demo
 from labelfix_cli.export import export
+from labelfix_cli.report import report
 
 __all__ = ["app", "main"]
 
@@ -44,6 +45,7 @@ def options(
 app.command()(clean)
 app.command()(demo)
 app.command()(export)
+app.command()(report)
 app.command()(audit)
 app.add_typer(bench, name="bench")
 
