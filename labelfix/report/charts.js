@@ -23,7 +23,8 @@ function reliabilityChart(bins) {
     const [left, right, top, bottom] = [46, width - 10, 10, height - 44];
     const x = (v) => left + ((v - floor) / (1 - floor)) * (right - left);
     const y = (v) => bottom - ((v - floor) / (1 - floor)) * (bottom - top);
-    const ticks = [0, 1, 2, 3, 4, 5].map((i) => floor + ((1 - floor) * i) / 5);
+    const step = 1 - floor > 0.5 ? 0.2 : 0.1;
+    const ticks = [...Array(Math.round((1 - floor) / step) + 1).keys()].map((i) => +(1 - i * step).toFixed(2));
     const out = [];
     for (const v of ticks) {
       out.push(line(left, y(v), right, y(v), "grid"), text(left - 8, y(v) + 4, percent(v, 0), { "text-anchor": "end" }));

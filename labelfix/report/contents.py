@@ -139,8 +139,8 @@ def _neighbours(
                 empty,
                 [],
                 (
-                    "No nearest trusted images: the run kept no features to compare (probabilities or the full network, "
-                    "or an earlier version).",
+                    "No nearest trusted images: the run kept no features to compare (probabilities, the full "
+                    "network, or an earlier version).",
                 ),
             )
         return empty, [], ("No nearest trusted images: the run had no trusted labels.",)
@@ -161,7 +161,7 @@ def _neighbours(
 
 
 def _rounded(values: Iterable[float]) -> list[float]:
-    return [round(float(value), 4) for value in values]
+    return [round(float(value), 6) for value in values]
 
 
 # ------------------------------------------------------------------------------------------ classes and pairs

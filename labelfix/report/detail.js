@@ -27,10 +27,10 @@ function showDetail(rows, place, back) {
           el("div", {},
             el("p", { class: "path" }, S.image[i], ` (${count(place + 1)} of ${count(rows.length)})`),
             el("p", {}, verified ? `Verified: the trusted label is ${nameOf(S.trusted[i])}.`
-              : `With ${percent(S.confidence[i])} the label is ${nameOf(S.predicted[i])}; with ${percent(S.score[i])} the given ${nameOf(S.given[i])} is right. Action: ${S.action[i]}.`),
+              : `With ${sureOf(i, S.confidence[i])} the label is ${nameOf(S.predicted[i])}; with ${percent(S.score[i])} the given ${nameOf(S.given[i])} is right. Action: ${S.action[i]}.`),
             el("h3", {}, "Soft label, most probable classes"),
             el("dl", { class: "bars" }, shares.flatMap(([k, p]) => [el("dt", { title: nameOf(k) }, nameOf(k)),
-              el("dd", {}, el("div", { class: k === S.given[i] ? "meter g" : "meter" }, el("i", { css: { width: `${100 * p}%` } }))), el("dd", {}, percent(p))])),
+              el("dd", {}, el("div", { class: k === S.given[i] ? "meter g" : "meter" }, el("i", { css: { width: `${100 * p}%` } }))), el("dd", {}, sureOf(i, p))])),
             reason && el("p", { class: "quiet" }, reason))),
         near("Nearest trusted images of the given class", "g-ink", S.given[i], S.near_given[i]),
         near("Nearest trusted images of the suggested class", "s-ink", S.predicted[i], S.near_predicted[i])));

@@ -8,7 +8,12 @@ const NONE = "–";
 const SVG = "http://www.w3.org/2000/svg";
 
 const count = (value) => Number(value).toLocaleString("en");
-const percent = (value, digits = 1) => (value == null ? NONE : `${(100 * value).toFixed(digits)}\u202f%`);
+function percent(value, digits = 1) {
+  if (value == null) return NONE;
+  const shown = (100 * value).toFixed(digits);
+  if (value < 1 && Number(shown) === 100) return `>\u202f${(100 - 10 ** -digits).toFixed(digits)}\u202f%`; // nearly sure is not sure
+  return `${shown}\u202f%`;
+}
 const plural = (value, one, many) => `${count(value)} ${value === 1 ? one : many}`;
 const range = (low, high) => (low == null ? "" : `${percent(low)} to ${percent(high)}`);
 const coverage = `${+(100 * DATA.coverage).toFixed(2)}\u202f% interval`;

@@ -24,10 +24,12 @@ function near(title, ink, klass, cells) {
     el("li", { title: pictured[number] }, picture(number, `Trusted ${nameOf(klass)}: ${pictured[number]}`), alike.toFixed(2)))));
 }
 
+// Only a verified label is certain; a model's 1.0 is a rounded number.
+const sureOf = (i, value) => percent(S.trusted[i] >= 0 ? value : Math.min(value, 1 - 1e-9));
 const stateOf = (i) => (S.trusted[i] >= 0 ? "verified" : S.action[i]);
 
 function suspectRow(i, place, total, open) {
-  const said = `Given ${nameOf(S.given[i])}, suggested ${nameOf(S.predicted[i])}, confidence ${percent(S.confidence[i])}, ${S.image[i]}`;
+  const said = `Given ${nameOf(S.given[i])}, suggested ${nameOf(S.predicted[i])}, confidence ${sureOf(i, S.confidence[i])}, ${S.image[i]}`;
   return el("div", { class: "suspect", role: "listitem", tabindex: "-1", "aria-posinset": place + 1, "aria-setsize": total, "aria-label": said, onclick: open },
     picture(pictureOf.get(S.image[i]), S.image[i]),
     el("div", { class: "words" },
@@ -36,7 +38,7 @@ function suspectRow(i, place, total, open) {
       el("p", { class: "file", title: S.image[i] }, S.image[i]),
       el("span", { class: `tag${stateOf(i) === "review" ? "" : " strong"}` }, stateOf(i))),
     el("div", { class: "sure-box" },
-      el("p", { class: "sure" }, el("b", {}, percent(S.confidence[i])), " suggested"),
+      el("p", { class: "sure" }, el("b", {}, sureOf(i, S.confidence[i])), " suggested"),
       el("div", { class: "meter" }, el("i", { css: { width: `${100 * S.confidence[i]}%` } })),
       el("p", { class: "sure second" }, percent(S.score[i]), " given is right"),
       el("div", { class: "meter g" }, el("i", { css: { width: `${100 * S.score[i]}%` } }))),
