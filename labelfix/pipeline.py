@@ -34,13 +34,16 @@ from labelfix.folds import assign_folds, hash_keys
 from labelfix.head import CrossFitted, HeadData, cross_fit_head
 from labelfix.images import ImageFolder
 from labelfix.matrices import Matrix, infer_kind, read_matrix
+from labelfix.neighbours import neighbour_table
 from labelfix.posterior import Action, Verdict, verdict
 from labelfix.progress import Progress, SilentProgress
+from labelfix.report import SUSPECTS_SHOWN, write_report
 from labelfix.retraining import regression_evidence
 from labelfix.rundir import (
     HISTORY_FILE,
     RunDirectory,
     as_json,
+    held_out_table,
     label_row_table,
     noise_matrix_table,
     quarantine_table,
@@ -51,6 +54,8 @@ from labelfix.rundir import (
 __all__ = ["CleanResult", "clean"]
 
 PathLike = str | os.PathLike[str]
+# Trusted images of either class that the report shows beside a suspect.
+NEIGHBOURS = 3
 VERSIONED = ("numpy", "pyarrow", "scipy", "scikit-learn", "timm", "torch")
 
 
@@ -90,6 +95,7 @@ def clean(
     *,
     force: bool = False,
     resume: bool = False,
+    report: bool = True,
     progress: Progress | None = None,
     **options: Any,
 ) -> CleanResult:
@@ -110,6 +116,8 @@ def clean(
         Replace the run that `out` holds.
     resume
         Go on with the unfinished training of the full network in `out`; without one, start from the beginning.
+    report
+        Write ``report.html`` at the end.
     progress
         Receives how far the run is; None keeps quiet.
     **options
@@ -179,12 +187,15 @@ def clean(
             "quarantine": quarantine_table(evidence.quarantine),
         }
         further = _audited(table, judged, config) if table.annotators else {}
+        further |= _explained(table, judged, pairs, evidence)
         summary = _summary(run, table, judged, evidence, clock)
         record |= {"summary": as_json(summary), "inputs": _input_record(source, kind, labels, trusted)}
         record |= {"versions": _versions(), "evidence": evidence.record, "weights": judged.weights}
         run.write(tables | further, as_json(record), kept=evidence.files)
     if config.train is Train.FULL:
         run.discard_checkpoints()
+    if report:
+        write_report(run.path, force=True)
     return CleanResult(
         out=run.path,
         verdict=judged,
@@ -207,6 +218,7 @@ class _Evidence:
     quarantine: dict[str, str]
     record: dict[str, Any]
     more: dict[str, np.ndarray] = field(default_factory=dict)  # further evidence (N, K) by name
+    features: np.ndarray | None = None  # (N + E, D), where there are any
     calibrating: np.ndarray | None = None  # (N,) bool: trusted rows that training did not see; None: all
     files: tuple[str, ...] = ()  # what training wrote to the run directory by itself
 
@@ -345,7 +357,13 @@ def _gather(
             probs = more.pop("given")
             more["mslg"] = fitted.probs
     return _Evidence(
-        table=table, probs=probs, more=more, fold=fitted.fold, quarantine=quarantine, record=record
+        table=table,
+        probs=probs,
+        more=more,
+        features=None if kind is Kind.PROBS else features,
+        fold=fitted.fold,
+        quarantine=quarantine,
+        record=record,
     )
 
 
@@ -394,6 +412,29 @@ def _audited(table: LabelTable, judged: Verdict, config: CleanConfig) -> dict[st
     )
     tables = {"label_rows": label_row_table(table), "annotators": audit.annotators}
     return tables if audit.consensus is None else tables | {"consensus": audit.consensus}
+
+
+def _explained(
+    table: LabelTable, judged: Verdict, pairs: np.ndarray, evidence: _Evidence
+) -> dict[str, pa.Table]:
+    """Return the tables that show why: held-out verdicts of trusted rows, and what the worst suspects look like."""
+    tables = {"held_out": held_out_table(table, judged, pairs)} if len(pairs) else {}
+    trusted = np.concatenate([table.trusted, table.extra_trusted])
+    if evidence.features is None or not (trusted >= 0).any():
+        return tables
+    suspects = np.flatnonzero(judged.is_label_issue)
+    worst = np.lexsort((judged.label_score[suspects], table.trusted[suspects] >= 0))[:SUSPECTS_SHOWN]
+    rows = suspects[worst]
+    tables["neighbours"] = neighbour_table(
+        evidence.features,
+        table.images.to_pylist() + table.extra_keys.to_pylist(),
+        rows,
+        table.given[rows],
+        judged.predicted_label[rows],
+        trusted,
+        count=NEIGHBOURS,
+    )
+    return tables
 
 
 def _given_probs(

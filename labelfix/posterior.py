@@ -68,6 +68,8 @@ class Verdict:
         (K,) class names.
     guarantee
         What is promised of the rows with action ``relabel``; None where no promise was asked for.
+    held_out
+        (M, K) float32: the posterior of the trusted rows, in the order they came in, under fits without them.
     """
 
     soft_label: np.ndarray
@@ -82,6 +84,7 @@ class Verdict:
     weights: dict[str, float]
     classes: tuple[str, ...]
     guarantee: Guarantee | None = None
+    held_out: np.ndarray | None = None
 
 
 def verdict(
@@ -407,6 +410,7 @@ def _finish(
         weights=_mean_weights(fits, sources),
         classes=classes,
         guarantee=guarantee,
+        held_out=held_out,
     )
 
 

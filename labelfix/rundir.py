@@ -25,6 +25,7 @@ from labelfix.posterior import Action, NoiseMatrix, Verdict
 __all__ = [
     "HISTORY_FILE",
     "RunDirectory",
+    "held_out_table",
     "label_row_table",
     "noise_matrix_table",
     "quarantine_table",
@@ -38,6 +39,7 @@ HISTORY_FILE = "history.parquet"
 CHECKPOINT_FOLDER = "checkpoints"
 TABLE_FILES = (
     "soft_labels", "suspects", "noise_matrix", "quarantine", "label_rows", "annotators", "consensus",
+    "held_out", "neighbours",
 )  # fmt: skip
 # Everything a run may have written; --force removes what the new run does not write again.
 RUN_FILES = (RUN_FILE, "report.html", HISTORY_FILE, *(f"{name}.parquet" for name in TABLE_FILES))
@@ -111,6 +113,10 @@ class RunDirectory:
                 (self.path / name).unlink(missing_ok=True)
         text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
         replace_file(self.path / RUN_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def write_file(self, name: str, content: bytes) -> None:
+        """Write or replace one file, atomically."""
+        replace_file(self.path / name, lambda path: path.write_bytes(content))
 
 
 # ----------------------------------------------------------------------------------------------------- tables
@@ -193,6 +199,25 @@ def label_row_table(table: LabelTable) -> pa.Table:
             "image": table.images.take(pa.array(table.row_image)).cast(pa.string()),
             "label": _names(table.classes, table.row_label),
             "annotator": _names(table.annotators, table.row_annotator),
+        }
+    )
+
+
+def held_out_table(table: LabelTable, verdict: Verdict, pairs: np.ndarray) -> pa.Table:
+    """Return what was said of the trusted rows `pairs` (M,) by fits that did not see them.
+
+    The columns are image, given_label, trusted_label, predicted_label and confidence, in the order of the images.
+    """
+    held_out = (
+        verdict.held_out if verdict.held_out is not None else np.zeros((0, len(table.classes)), np.float32)
+    )
+    return pa.table(
+        {
+            "image": table.images.take(pa.array(pairs)).cast(pa.string()),
+            "given_label": _names(table.classes, table.given[pairs]),
+            "trusted_label": _names(table.classes, table.trusted[pairs]),
+            "predicted_label": _names(table.classes, held_out.argmax(1)),
+            "confidence": pa.array(held_out.max(1)),
         }
     )
 

@@ -13,7 +13,18 @@ from labelfix_cli import app
 from labelfix_cli.clean import clean as clean_command
 
 # Options of the command that are not settings of the run.
-NOT_SETTINGS = {"context", "source", "labels", "trusted", "out", "force", "as_json", "quiet", "resume"}
+NOT_SETTINGS = {
+    "context",
+    "source",
+    "labels",
+    "trusted",
+    "out",
+    "force",
+    "as_json",
+    "quiet",
+    "report",
+    "resume",
+}
 
 
 def flat_defaults() -> dict[str, object]:

@@ -20,8 +20,9 @@ LAYERS = (
     {
         "labelfix.annotator_model", "labelfix.annotators", "labelfix.audit", "labelfix.calibration",
         "labelfix.check", "labelfix.dataset", "labelfix.evidence", "labelfix.export", "labelfix.feature_store",
-        "labelfix.finished", "labelfix.guarantees", "labelfix.images", "labelfix.matrices", "labelfix.posterior",
-        "labelfix.rundir", "labelfix.sampling", "labelfix.tables", "labelfix.transition", "labelfix.verification",
+        "labelfix.finished", "labelfix.guarantees", "labelfix.images", "labelfix.matrices", "labelfix.neighbours",
+        "labelfix.posterior", "labelfix.report", "labelfix.rundir", "labelfix.sampling", "labelfix.tables",
+        "labelfix.transition", "labelfix.verification",
     },
     {
         "labelfix.backbones", "labelfix.checkpoints", "labelfix.features", "labelfix.mslg", "labelfix.pixels",

@@ -12,6 +12,7 @@ from labelfix_cli.clean import clean
 from labelfix_cli.demo import demo
 from labelfix_cli.export import export
 from labelfix_cli.next import next_rows
+from labelfix_cli.report import report
 
 __all__ = ["app", "main"]
 
@@ -46,6 +47,7 @@ def options(
 app.command()(clean)
 app.command()(demo)
 app.command()(export)
+app.command()(report)
 app.command()(audit)
 app.command()(check)
 app.command("next")(next_rows)

@@ -143,6 +143,7 @@ def clean(
     pixel_budget: Annotated[
         float, _option(FULL, "GiB of decoded images to keep; beyond it, decode in every epoch.")
     ] = FullConfig.pixel_budget,
+    report: Annotated[bool, _option(OUTPUT, "Write report.html at the end.", "--report/--no-report")] = True,
     resume: Annotated[bool, _option(FULL, "Go on with the unfinished run in --out.", "--resume")] = False,
     device: Annotated[
         str, _option(MSLG, "Where torch computes: auto, cpu, cuda, cuda:1, mps.")
@@ -167,7 +168,18 @@ def clean(
         name: value
         for name, value in locals().items()
         if name
-        not in ("context", "source", "labels", "trusted", "out", "force", "resume", "as_json", "quiet")
+        not in (
+            "context",
+            "source",
+            "labels",
+            "trusted",
+            "out",
+            "force",
+            "resume",
+            "report",
+            "as_json",
+            "quiet",
+        )
         and _was_given(context, name)  # what was not given is the configuration's to choose
     }
     from labelfix import clean as run
@@ -179,7 +191,15 @@ def clean(
         options["classes"] = read_class_list(classes)
     progress = SilentProgress() if quiet else TerminalProgress()
     result = run(
-        source, labels, trusted or None, out, force=force, resume=resume, progress=progress, **options
+        source,
+        labels,
+        trusted or None,
+        out,
+        force=force,
+        resume=resume,
+        report=report,
+        progress=progress,
+        **options,
     )
     if as_json:
         typer.echo(json.dumps(result.summary, indent=2, ensure_ascii=False))

@@ -1,0 +1,292 @@
+"""What the report shows, read from the run directory as plain JSON values.
+
+n suspects shown, K classes. Shares are between 0 and 1; classes are numbers in the run's order.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from labelfix.calibration import share
+from labelfix.finished import FinishedRun, dense_soft_labels, label_codes
+from labelfix.rundir import as_json
+
+__all__ = ["Contents", "gather_contents", "reliability_bins"]
+
+MATRIX_CLASSES = 24
+PAIRS_SHOWN = 200
+SOFT_SHOWN = 4
+ROWS_PER_BIN = 15
+MOST_BINS = 10
+HISTOGRAM_BINS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """The values of the page, and which images it pictures.
+
+    Attributes
+    ----------
+    values
+        Plain JSON values.
+    pictured
+        Names of the images to picture, those that matter most first; `values` counts into them.
+    notes
+        What cannot be shown, in sentences.
+    """
+
+    values: dict[str, Any]
+    pictured: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def gather_contents(run: FinishedRun, limit: int) -> Contents:
+    """Read what the report shows of `run`, with its worst suspects up to `limit`.
+
+    Raises
+    ------
+    InputError
+        When a file of the run is missing or broken.
+    """
+    record, summary = run.record, run.summary
+    suspects = run.table("suspects")
+    coverage = (record.get("config") or {}).get("interval", 0.95)
+    given, predicted = _codes(suspects, "given_label", run), _codes(suspects, "predicted_label", run)
+    shown, pictured, notes = _suspects(run, suspects, limit)
+    values = {
+        "run": {
+            **{name: record.get(name) for name in ("run_id", "created", "labelfix", "seed", "weights")},
+            **{name: record.get(name) for name in ("config", "versions", "evidence")},
+            "source": (record.get("inputs") or {}).get("source"),
+            "files": (record.get("inputs") or {}).get("files", []),
+        },
+        "classes": list(run.classes),
+        "coverage": coverage,
+        "summary": {name: value for name, value in summary.items() if name not in ("per_class", "classes")},
+        "per_class": _per_class(run, given, predicted),
+        "matrix": _matrix(run),
+        "pairs": _pairs(given, predicted),
+        "reliability": _reliability(run, coverage),
+        "confidence": _confidence_histogram(run),
+        "history": run.table("history").to_pydict() if run.has("history") else None,
+        "annotators": _annotators(run),
+        "suspects": shown,
+        "quarantine": _quarantine(run),
+    }
+    return Contents(values=as_json(values), pictured=pictured, notes=notes)
+
+
+def _codes(table: pa.Table, column: str, run: FinishedRun) -> np.ndarray:
+    return label_codes(table[column], run.classes)
+
+
+# ----------------------------------------------------------------------------------------------------- suspects
+
+
+def _suspects(
+    run: FinishedRun, table: pa.Table, limit: int
+) -> tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]:
+    """Return the columns of the suspects shown, the images to picture, and notes."""
+    verified = np.asarray(table["trusted_label"].is_valid())
+    table = table.take(
+        np.argsort(verified, kind="stable")[:limit]
+    )  # nobody need look at a verified row first
+    names = table["image"].to_pylist()
+    near, more, notes = _neighbours(run, names)
+    pictured = list(dict.fromkeys([*names, *more]))
+    place = {name: number for number, name in enumerate(pictured)}
+    soft = (
+        dense_soft_labels(table, run.classes) if len(names) else np.zeros((0, len(run.classes)), np.float32)
+    )
+    best = np.argsort(-soft, axis=1, kind="stable")[:, :SOFT_SHOWN]
+    shares = np.take_along_axis(soft, best, axis=1)
+    columns = {
+        "image": names,
+        "given": _codes(table, "given_label", run).tolist(),
+        "predicted": _codes(table, "predicted_label", run).tolist(),
+        "trusted": _codes(table, "trusted_label", run).tolist(),
+        "confidence": _rounded(table["confidence"].to_numpy()),
+        "score": _rounded(table["label_score"].to_numpy()),
+        "action": table["action"].to_pylist(),
+        "soft": [
+            [value for pair in zip(k, p, strict=True) for value in pair]
+            for k, p in zip(best.tolist(), map(_rounded, shares), strict=True)
+        ],
+        **{
+            title: [[[place[c["image"]], round(c["similarity"], 3)] for c in cells] for cells in lists]
+            for title, lists in near.items()
+        },
+    }
+    return {**columns, "others": pictured[len(set(names)) :]}, tuple(pictured), notes
+
+
+def _neighbours(
+    run: FinishedRun, names: list[str]
+) -> tuple[dict[str, list[list[dict[str, Any]]]], list[str], tuple[str, ...]]:
+    """Return the nearest trusted images of every suspect, their names by how often they occur, and notes."""
+    empty: dict[str, list[list[dict[str, Any]]]] = {
+        "near_given": [[]] * len(names),
+        "near_predicted": [[]] * len(names),
+    }
+    if not run.has("neighbours"):
+        if run.summary.get("trusted_pairs") or run.summary.get("trusted_extra"):
+            return (
+                empty,
+                [],
+                (
+                    "No nearest trusted images: the run kept no features to compare (probabilities, the full "
+                    "network, or an earlier version).",
+                ),
+            )
+        return empty, [], ("No nearest trusted images: the run had no trusted labels.",)
+    table = run.table("neighbours")
+    row_of = {name: row for row, name in enumerate(table["image"].to_pylist())}
+    near = {}
+    for title in empty:
+        lists = table[title].to_pylist()
+        near[title] = [lists[row_of[name]] if name in row_of else [] for name in names]
+    times = Counter(cell["image"] for lists in near.values() for cells in lists for cell in cells)
+    lacking = sum(name not in row_of for name in names)
+    notes = (
+        (f"The nearest trusted images are known for the worst {len(row_of):,} suspects only.",)
+        if lacking
+        else ()
+    )
+    return near, [name for name, _ in times.most_common()], notes
+
+
+def _rounded(values: Iterable[float]) -> list[float]:
+    return [round(float(value), 6) for value in values]
+
+
+# ------------------------------------------------------------------------------------------ classes and pairs
+
+
+def _per_class(run: FinishedRun, given: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
+    """Return counts and estimates of every class; `given` and `predicted` (n,) are of all suspects."""
+    labels = run.table("soft_labels", ["given_label", "trusted_label"])
+    num_classes = len(run.classes)
+
+    def count(codes: np.ndarray) -> list[int]:
+        return np.bincount(codes[codes >= 0], minlength=num_classes).tolist()
+
+    columns = (
+        count(label_codes(labels["given_label"], run.classes)),
+        count(label_codes(labels["trusted_label"], run.classes)),
+        count(given),
+        count(predicted),
+    )
+    estimates = run.summary.get("per_class") or {}
+    return [
+        {"rows": rows, "trusted": trusted, "suspects": out, "suggested": into, **estimates.get(name, {})}
+        for name, rows, trusted, out, into in zip(run.classes, *columns, strict=True)
+    ]
+
+
+def _pairs(given: np.ndarray, predicted: np.ndarray) -> list[list[int]]:
+    """Return (given, suggested, suspects) of the pairs of classes with the most suspects."""
+    return [
+        [pair[0], pair[1], rows]
+        for pair, rows in Counter(zip(given.tolist(), predicted.tolist(), strict=True)).most_common(
+            PAIRS_SHOWN
+        )
+    ]
+
+
+def _matrix(run: FinishedRun) -> dict[str, Any]:
+    """Return the noise matrix of the classes that go wrong most, the others left out where there are many."""
+    table = run.table("noise_matrix")
+    num_classes = len(run.classes)
+    cells = {
+        name: table[name].to_numpy().reshape(num_classes, num_classes)
+        for name in ("probability", "low", "high", "rows")
+    }
+    off = cells["probability"] * (1 - np.eye(num_classes))
+    worst = np.argsort(-(off.sum(0) + off.sum(1)), kind="stable")[:MATRIX_CLASSES]
+    shown = np.sort(worst)
+    picked = {name: values[np.ix_(shown, shown)] for name, values in cells.items()}
+    return {
+        "classes": shown.tolist(),
+        **{name: [_rounded(row) for row in picked[name]] for name in ("probability", "low", "high")},
+        "rows": picked["rows"].tolist(),
+    }
+
+
+# ------------------------------------------------------------------------------------------------- confidence
+
+
+def reliability_bins(confidence: np.ndarray, hits: np.ndarray, coverage: float) -> list[dict[str, Any]]:
+    """Return how often rows were right, in bins of about as many rows each, from low confidence to high.
+
+    Parameters
+    ----------
+    confidence, hits
+        (M,) held-out confidence of the predicted class, and whether it was right.
+    coverage
+        Of the exact binomial intervals.
+
+    Returns
+    -------
+    list of dict
+        ``confidence`` (mean), ``from``, ``to``, ``value``, ``low``, ``high`` and ``rows`` of each bin.
+    """
+    order = np.argsort(confidence, kind="stable")
+    bins = int(np.clip(len(order) // ROWS_PER_BIN, 1, MOST_BINS))
+    found = []
+    for rows in np.array_split(order, bins) if len(order) else []:
+        right = share(hits[rows], np.ones(len(rows)), coverage)
+        inside = confidence[rows]
+        found.append(
+            {
+                "confidence": float(inside.mean()),
+                "from": float(inside.min()),
+                "to": float(inside.max()),
+                "value": right.value,
+                "low": right.low,
+                "high": right.high,
+                "rows": right.rows,
+            }
+        )
+    return found
+
+
+def _reliability(run: FinishedRun, coverage: float) -> list[dict[str, Any]] | None:
+    if not run.has("held_out"):
+        return None
+    table = run.table("held_out")
+    hits = np.asarray(pc.equal(table["predicted_label"], table["trusted_label"]))
+    return reliability_bins(table["confidence"].to_numpy().astype(np.float64), hits, coverage)
+
+
+def _confidence_histogram(run: FinishedRun) -> dict[str, list[int]]:
+    """Return how many unverified images have which confidence, suspects and others."""
+    table = run.table("soft_labels", ["confidence", "is_label_issue", "trusted_label"])
+    table = table.filter(table["trusted_label"].is_null())
+    confidence, issue = table["confidence"].to_numpy(), np.asarray(table["is_label_issue"])
+    place = np.minimum((confidence * HISTOGRAM_BINS).astype(np.int64), HISTOGRAM_BINS - 1)
+    return {
+        "suspects": np.bincount(place[issue], minlength=HISTOGRAM_BINS).tolist(),
+        "others": np.bincount(place[~issue], minlength=HISTOGRAM_BINS).tolist(),
+    }
+
+
+# ------------------------------------------------------------------------------------------------------- tables
+
+
+def _annotators(run: FinishedRun) -> list[dict[str, Any]] | None:
+    if not run.has("annotators"):
+        return None
+    table = run.table("annotators")
+    if "confusion" in table.column_names:
+        table = table.drop_columns(["confusion"])
+    return table.to_pylist()
+
+
+def _quarantine(run: FinishedRun, shown: int = 200) -> list[list[str]]:
+    table = run.table("quarantine").slice(0, shown)
+    return [list(row.values()) for row in table.to_pylist()]

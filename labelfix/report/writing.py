@@ -1,0 +1,137 @@
+"""From a run directory to ``report.html``."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labelfix.errors import OutputError, SettingError
+from labelfix.finished import FinishedRun
+from labelfix.images import ImageFolder
+from labelfix.report.contents import gather_contents
+from labelfix.report.page import GENERATOR, build_page
+from labelfix.report.thumbnails import draw_thumbnails
+from labelfix.rundir import RunDirectory
+
+__all__ = ["REPORT_FILE", "SUSPECTS_SHOWN", "WrittenReport", "write_report"]
+
+REPORT_FILE = "report.html"
+SUSPECTS_SHOWN = 5000
+# Of the thumbnails, in characters: with them and all else a report stays under 40 MB.
+THUMBNAIL_BUDGET = 28_000_000
+HEAD_BYTES = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenReport:
+    """A report on disk.
+
+    Attributes
+    ----------
+    path, size
+        The file, and its bytes.
+    suspects, thumbnails
+        How many suspects it shows, and how many images.
+    notes
+        What it cannot show, in sentences.
+    """
+
+    path: Path
+    size: int
+    suspects: int
+    thumbnails: int
+    notes: tuple[str, ...]
+
+
+def write_report(
+    out: str | os.PathLike[str],
+    to: str | os.PathLike[str] | None = None,
+    *,
+    images: str | os.PathLike[str] | None = None,
+    suspects: int = SUSPECTS_SHOWN,
+    force: bool = False,
+) -> WrittenReport:
+    """Write the run in `out` as one page.
+
+    Parameters
+    ----------
+    to
+        The file to write; None takes ``report.html`` in the run directory.
+    images
+        Where the image folder is now; None takes where it was.
+    suspects
+        How many suspects to show at most, worst first.
+    force
+        Replace `to` even where it is not a report of labelfix.
+
+    Raises
+    ------
+    LabelfixError
+        When `out` holds no finished run, an option is out of range, or the file cannot be written.
+    """
+    if suspects < 0:
+        raise SettingError(f"--suspects: got {suspects}; expected a whole number of at least 0.")
+    run = FinishedRun.open(out)
+    target = Path(to) if to is not None else run.path / REPORT_FILE
+    _check_target(target, force=force)
+    contents = gather_contents(run, suspects)
+    thumbnails = draw_thumbnails(_image_paths(run, contents.pictured, images), budget=THUMBNAIL_BUDGET)
+    drawn = sum(a != b for a, b in zip((0, *thumbnails.ends), thumbnails.ends, strict=False))
+    notes = (*contents.notes, *_picture_notes(run, len(contents.pictured), drawn, thumbnails.dropped))
+    values: dict[str, Any] = {
+        **contents.values,
+        "thumbnails": {"mime": thumbnails.mime, "ends": thumbnails.ends},
+        "notes": notes,
+    }
+    page = build_page(values, thumbnails.text).encode("utf-8")
+    RunDirectory(target.parent).write_file(target.name, page)
+    return WrittenReport(
+        path=target,
+        size=len(page),
+        suspects=len(contents.values["suspects"]["image"]),
+        thumbnails=drawn,
+        notes=notes,
+    )
+
+
+def _check_target(target: Path, *, force: bool) -> None:
+    """Refuse to replace what is not a report; a report holds nothing that its run does not."""
+    if target.is_dir():
+        raise OutputError(f"{target}: is a folder; expected a file to write. Choose another --to.")
+    if not target.parent.is_dir():
+        raise OutputError(f"{target.parent}: is not a folder. Make it, or choose another --to.")
+    if target.exists() and not force:
+        with target.open("rb") as file:
+            if GENERATOR.encode() not in file.read(HEAD_BYTES):
+                raise OutputError(
+                    f"{target}: exists and is not a report of labelfix. Choose another --to, or replace it with "
+                    "--force."
+                )
+
+
+def _image_paths(
+    run: FinishedRun, names: Sequence[str], images: str | os.PathLike[str] | None
+) -> list[str | None]:
+    """Return where each image is, None where that is not known."""
+    root = Path(os.path.abspath(images)) if images is not None else run.image_folder
+    if images is None and not (run.holds_images and root.is_dir()):
+        return [None] * len(names)
+    folder = ImageFolder(root)
+    labels = run.labels_file
+    keys = folder.identify(list(names), labels[0].parent if labels else None)
+    return [None if key is None else folder.path(key) for key in keys]
+
+
+def _picture_notes(run: FinishedRun, wanted: int, drawn: int, dropped: int) -> list[str]:
+    if drawn == wanted:
+        return []
+    if not drawn and not run.holds_images:
+        return ["No thumbnails: the run was made from a matrix, not from image files."]
+    notes = [f"{dropped:,} images have no thumbnail, to keep the page small."] if dropped else []
+    if missing := wanted - drawn - dropped:
+        notes.append(
+            f"{missing:,} of {wanted:,} images were not found or could not be read when the report was written. "
+            "If the image folder has moved, write it again with --images."
+        )
+    return notes

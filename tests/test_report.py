@@ -1,0 +1,311 @@
+"""The report, as a browser sees it and as the run directory feeds it."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import TinySet, write_rows
+from PIL import Image
+from typer.testing import CliRunner
+
+import labelfix
+from labelfix.errors import InputError, OutputError, SettingError
+from labelfix.report import write_report
+from labelfix.report.contents import reliability_bins
+from labelfix.report.page import SCRIPTS, build_page, inert_json
+from labelfix.report.thumbnails import draw_thumbnails
+from labelfix_cli import app
+
+SMALL: dict[str, Any] = {"train": "head", "image_size": 32, "folds": 3, "workers": 0}
+EVIL = "<script>alert(1)</script>"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def make_run(tiny: TinySet, **options: Any) -> Path:
+    """Clean the tiny set with one class, and one file, whose names are markup."""
+    tiny.classes[0] = EVIL
+    wrong = next(i for i in np.flatnonzero(tiny.given != tiny.true) if i not in tiny.trusted_rows)
+    odd = "0/<img src=x onerror=alert(2)>.png"
+    (tiny.images / tiny.names[wrong]).rename(tiny.images / odd)
+    tiny.names[wrong] = odd
+    labels = tiny.write("labels.csv", range(len(tiny.names)), tiny.given)
+    trusted = tiny.write("trusted.csv", tiny.trusted_rows, tiny.true)
+    return labelfix.clean(tiny.images, labels, trusted, tiny.folder / "out", **SMALL, **options).out
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (the dev extra)")
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium on the PATH (apt-get install chromium)")
+    with playwright.sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+class Watched:
+    """A page with everything that it says, asks for, or opens."""
+
+    def __init__(self, browser: Any, path: Path, view: str = "", width: int = 1280, scheme: str = "light"):
+        self.page = browser.new_context(
+            viewport={"width": width, "height": 844}, color_scheme=scheme
+        ).new_page()
+        self.faults: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self.faults.append(message.text))
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.on("dialog", lambda dialog: (self.faults.append("alert"), dialog.dismiss()))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(f"{path.as_uri()}{view}")
+        self.page.wait_for_selector("h1")
+
+    def check(self, path: Path) -> None:
+        assert self.faults == []
+        asked = [url for url in self.requests if not url.startswith("data:")]
+        assert [url.split("#")[0] for url in asked] == [path.as_uri()] * len(asked)
+
+
+def test_names_from_the_data_show_as_text(tiny: TinySet, browser: Any) -> None:
+    path = make_run(tiny) / "report.html"
+    assert EVIL not in path.read_text(encoding="utf-8")
+    for view in ("", "#suspects", "#confusions", "#pair/0/1", "#pair/1/0"):
+        watched = Watched(browser, path, view)
+        assert watched.page.locator("main script, main img[onerror]").count() == 0
+        if view == "":
+            assert EVIL in watched.page.locator("main").inner_text()
+            sandboxed = "try { await fetch('https://example.org'); return 'sent' } catch { return 'refused' }"
+            watched.check(path)
+            assert watched.page.evaluate(f"(async () => {{ {sandboxed} }})()") == "refused"
+            continue
+        if view == "#suspects":
+            assert "<img src=x onerror=alert(2)>.png" in watched.page.locator("main").inner_text()
+            assert watched.page.locator(".suspect img").first.evaluate("image => image.naturalWidth") > 0
+        watched.check(path)
+
+
+def test_filter_sort_and_keys(tiny: TinySet, browser: Any) -> None:
+    out = make_run(tiny)
+    suspects = pq.read_table(out / "suspects.parquet")
+    watched = Watched(browser, out / "report.html", "#suspects")
+    page = watched.page
+    shown = page.locator(".suspect")
+
+    def in_order() -> list[str]:
+        rows = page.evaluate(
+            "[...document.querySelectorAll('.suspect')].map("
+            "row => [parseFloat(row.style.top), row.querySelector('.file').textContent])"
+        )
+        return [name for _, name in sorted(rows)]
+
+    assert page.locator(".count").inner_text() == f"{suspects.num_rows} suspects"
+    page.select_option("select[name=sort]", "file")
+    names = in_order()
+    page.select_option("select[name=sort]", "unsure")
+    sure = dict(zip(suspects["image"].to_pylist(), suspects["confidence"].to_pylist(), strict=True))
+    assert in_order() == sorted(in_order(), key=lambda name: round(sure[name], 6))
+    page.select_option("select[name=sort]", "given")
+    given = dict(zip(suspects["image"].to_pylist(), suspects["given_label"].to_pylist(), strict=True))
+    ranks = [tiny.classes.index(given[name]) for name in in_order()]
+    assert ranks == sorted(ranks)
+    assert len(set(ranks)) > 1
+    page.select_option("select[name=state]", "verified")
+    verified = suspects["trusted_label"].is_valid().to_pylist()
+    assert shown.count() == sum(verified) > 0
+    page.select_option("select[name=state]", "all")
+    page.keyboard.press("Escape")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("/")
+    page.keyboard.type(names[2].upper())
+    assert in_order() == [names[2]]
+    page.fill("input[name=text]", "no such file")
+    assert "No suspect matches" in page.locator("main").inner_text()
+    page.fill("input[name=text]", "")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("j")
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement.getAttribute('aria-posinset')") == "2"
+    page.keyboard.press("Enter")
+    assert page.locator("#detail[open]").count() == 1
+    page.keyboard.press("ArrowRight")
+    assert f"(3 of {suspects.num_rows})" in page.locator("#detail").inner_text()
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.getAttribute('aria-posinset')") == "3"
+    page.keyboard.press("1")
+    page.wait_for_selector(".heat")
+    head = page.locator("th", has_text="Suspects").first
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "descending"
+    column = (
+        page.locator("section", has_text="Every class").locator("tbody tr td:nth-child(4)").all_inner_texts()
+    )
+    assert [int(cell) for cell in column] == sorted(map(int, column), reverse=True)
+    watched.check(out / "report.html")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_is_wider_than_the_screen(tiny: TinySet, browser: Any, width: int, scheme: str) -> None:
+    path = make_run(tiny) / "report.html"
+    for view in ("", "#suspects", "#confusions", "#pair/0/1"):
+        watched = Watched(browser, path, view, width=width, scheme=scheme)
+        assert watched.page.evaluate("document.documentElement.scrollWidth") == width
+        inside = """() => [...document.querySelectorAll('.suspect')].every(row => {
+            const edge = row.getBoundingClientRect().right + 1;
+            const parts = [...row.querySelectorAll(':scope > *, .near, .near li')];
+            return parts.every(part => part.getBoundingClientRect().right <= edge);
+        })"""
+        assert watched.page.evaluate(inside)
+        watched.check(path)
+
+
+def test_five_thousand_suspects_stay_small_and_few_exist(tmp_path: Path, browser: Any) -> None:
+    """Noise compresses worst of all: what fits here fits anywhere."""
+    rng = np.random.default_rng(0)
+    count = 5000
+    images = tmp_path / "images"
+    images.mkdir()
+    sources = []
+    for i in range(50):
+        path = images / f"source {i}.jpg"
+        Image.fromarray(rng.integers(0, 256, (160, 160, 3), np.uint8)).save(path, quality=80)
+        sources.append(path)
+    for i in range(count):
+        os.link(sources[i % 50], images / f"{i}.jpg")
+    true = rng.integers(0, 3, count)
+    probs = np.full((count, 3), 0.02)
+    probs[np.arange(count), true] = 0.96
+    np.save(tmp_path / "probs.npy", probs)
+    labels = write_rows(tmp_path / "labels.csv", [(f"{i}.jpg", (t + 1) % 3) for i, t in enumerate(true)])
+    trusted = write_rows(tmp_path / "trusted.csv", [(f"{i}.jpg", true[i]) for i in range(60)])
+    out = labelfix.clean(tmp_path / "probs.npy", labels, trusted, tmp_path / "out", report=False).out
+    assert not (out / "report.html").exists()
+    written = write_report(out, images=images)
+    assert (written.suspects, written.thumbnails) == (count, count)
+    assert written.size < 40_000_000
+    watched = Watched(browser, written.path, "#suspects")
+    assert 3 < watched.page.locator(".suspect").count() < 40
+    watched.page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    watched.page.wait_for_selector(f".suspect[aria-posinset='{count}']")
+    assert watched.page.locator(".suspect").count() < 40
+    watched.check(written.path)
+
+
+def test_degrades_in_words_without_features_or_trusted_rows(tiny: TinySet) -> None:
+    probs = np.full((60, 3), 0.1)
+    probs[np.arange(60), tiny.true] = 0.8
+    np.save(tiny.folder / "p.npy", probs)
+    out = labelfix.clean(tiny.folder / "p.npy", tiny.labels, None, tiny.folder / "out").out
+    notes = " ".join(write_report(out).notes)
+    assert "no trusted labels" in notes
+    assert "not from image files" in notes
+
+
+def test_nearest_trusted_images_are_of_the_class_they_stand_for(tiny: TinySet) -> None:
+    out = make_run(tiny)
+    true_of = dict(zip(tiny.names, (tiny.classes[k] for k in tiny.true), strict=True))
+    suspects = {row["image"]: row for row in pq.read_table(out / "suspects.parquet").to_pylist()}
+    rows = pq.read_table(out / "neighbours.parquet").to_pylist()
+    assert rows
+    for row in rows:
+        for column, label in (("near_given", "given_label"), ("near_predicted", "predicted_label")):
+            alike = [cell["similarity"] for cell in row[column]]
+            assert alike == sorted(alike, reverse=True)
+            for cell in row[column]:
+                assert cell["image"] != row["image"]
+                assert true_of[cell["image"]] == suspects[row["image"]][label]
+
+
+def test_held_out_rows_are_the_trusted_ones(tiny: TinySet) -> None:
+    out = make_run(tiny)
+    table = pq.read_table(out / "held_out.parquet")
+    assert set(table["image"].to_pylist()) == {tiny.names[i] for i in tiny.trusted_rows}
+    right = np.mean(np.array(table["trusted_label"]) == np.array(table["predicted_label"]))
+    accuracy = json.loads((out / "run.json").read_text())["summary"]["estimates"]["accuracy"]["value"]
+    assert right == pytest.approx(accuracy)
+
+
+def test_reliability_bins_hold_every_row_once() -> None:
+    confidence = np.linspace(0.5, 1, 100)
+    bins = reliability_bins(confidence, confidence > 0.75, 0.95)
+    assert sum(b["rows"] for b in bins) == 100
+    assert [b["value"] for b in bins][:2] == [0, 0]
+    assert bins[-1]["value"] == 1
+    assert all(b["low"] <= b["value"] <= b["high"] for b in bins)
+    assert reliability_bins(np.empty(0), np.empty(0, bool), 0.95) == []
+
+
+def test_only_labelfix_reports_are_replaced(tiny: TinySet) -> None:
+    out = make_run(tiny)
+    assert write_report(out).path == out / "report.html"
+    notes = tiny.folder / "notes.html"
+    notes.write_text("mine")
+    with pytest.raises(OutputError, match="--force"):
+        write_report(out, notes)
+    assert notes.read_text() == "mine"
+    with pytest.raises(InputError, match="no finished run"):
+        write_report(tiny.images)
+    with pytest.raises(SettingError, match="--suspects"):
+        write_report(out, suspects=-1)
+
+
+def test_command(tiny: TinySet) -> None:
+    out = make_run(tiny, report=False)
+    result = CliRunner().invoke(app, ["report", str(out), "--suspects", "2", "--json"])
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    assert said["suspects"] == 2
+    assert said["bytes"] == (out / "report.html").stat().st_size
+
+
+def test_budget_of_thumbnails_holds(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    paths: list[str | None] = []
+    for i in range(12):
+        path = tmp_path / f"{i}.png"
+        Image.fromarray(rng.integers(0, 256, (200, 150, 3), np.uint8)).save(path)
+        paths.append(str(path))
+    drawn = draw_thumbnails([*paths, None, str(tmp_path / "gone.png")], budget=9000)
+    assert len(drawn.text) <= 9000
+    assert drawn.lost == 1
+    assert drawn.dropped > 0
+    assert len(drawn.ends) == 14
+
+
+def test_data_cannot_leave_its_element() -> None:
+    value = {"</script><!--": "a & b\u2028"}
+    assert json.loads(inert_json(value)) == value
+    assert not set("<>&\u2028") & set(inert_json(value))
+    page = build_page({"x": "{{thumbnails}} \\1"}, "AAAA")
+    assert page.count("AAAA") == 1
+    assert "{{thumbnails}} \\\\1" in page
+
+
+def test_parts_are_package_data() -> None:
+    for name in (*SCRIPTS, "report.css", "template.html"):
+        text = (files("labelfix.report") / name).read_text(encoding="utf-8")
+        assert "innerHTML" not in text
+        assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_annotators_show(tiny: TinySet, browser: Any) -> None:
+    rows = [
+        (tiny.names[i], tiny.classes[k], "ann & co" if i % 2 else "<b>bo</b>")
+        for i, k in enumerate(tiny.given)
+    ]
+    labels = write_rows(tiny.folder / "named.csv", rows, ("image", "label", "annotator"))
+    out = labelfix.clean(tiny.images, labels, tiny.trusted, tiny.folder / "out", **SMALL).out
+    assert pa.types.is_string(pq.read_table(out / "annotators.parquet")["annotator"].type)
+    watched = Watched(browser, out / "report.html")
+    text = watched.page.locator("section", has_text="Most frequent mistakes").inner_text()
+    assert "ann & co" in text
+    assert "<b>bo</b>" in text
+    watched.check(out / "report.html")
