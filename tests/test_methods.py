@@ -264,11 +264,13 @@ def test_joint_optimization_changes_wrong_labels() -> None:
     truth = torch.arange(N) % 2
     images = torch.randn(N, D, generator=torch.Generator().manual_seed(4)) + 6 * truth.unsqueeze(1)
     labels = torch.where(torch.arange(N) % 6 < 2, 1 - truth, truth)
-    method = make("joint_optimization", make_task(labels=labels, trusted_labels=torch.arange(M) % 2, epochs=40))
+    method = make(
+        "joint_optimization", make_task(labels=labels, trusted_labels=torch.arange(M) % 2, epochs=40)
+    )
     for epoch in range(26):
         method.start_epoch(epoch)
-        rows = torch.arange(N)
-        method.step(Batch(rows=rows, images=images, labels=labels, epoch=epoch, learning_rate=0.1))
+        for rows in torch.arange(N).repeat(5, 1):
+            method.step(Batch(rows=rows, images=images, labels=labels, epoch=epoch, learning_rate=0.1))
         method.end_epoch(epoch)
     assert (method.current_labels() == truth).float().mean() > 0.95 > (labels == truth).float().mean()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
 
 from torch import nn
 
@@ -77,14 +76,18 @@ def build_network(name: str, num_classes: int, *, channels: int = 3, checkpoint:
     Parameters
     ----------
     checkpoint
-        File with weights for a model of timm; its classifier is left out where the classes differ.
+        File with weights for a model of timm that takes three channels; its classifier is left out.
 
     Raises
     ------
     SettingError
-        An unknown name, or a checkpoint that does not exist or is not for a model of timm.
+        An unknown name, or a checkpoint for a network that takes none.
+    BackboneError
+        A checkpoint that does not exist or does not fit.
     """
     import timm
+
+    from labelfix.backbones import load_backbone, trainable_network
 
     if name in NAMED_NETWORKS:
         if checkpoint:
@@ -97,9 +100,6 @@ def build_network(name: str, num_classes: int, *, channels: int = 3, checkpoint:
         )
     if not checkpoint:
         return timm.create_model(name, num_classes=num_classes, in_chans=channels)
-    if not Path(checkpoint).is_file():
-        raise SettingError(f"checkpoint: {checkpoint} does not exist; expected a file of weights for {name}.")
-    overlay = {"file": checkpoint}
-    return timm.create_model(
-        name, pretrained=True, num_classes=num_classes, in_chans=channels, pretrained_cfg_overlay=overlay
-    )
+    if channels != 3:
+        raise SettingError(f"checkpoint: {checkpoint} with images of {channels} channel(s); expected three.")
+    return trainable_network(load_backbone(name, checkpoint=checkpoint), num_classes)

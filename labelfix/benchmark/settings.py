@@ -83,7 +83,7 @@ class RunSettings:
     held_out: int = 200
     trusted_from: TrustedFrom = TrustedFrom.TRAIN
     measured_on: MeasuredOn = MeasuredOn.TEST
-    epochs: int = 30
+    epochs: int = 25
     batch_size: int = 128
     learning_rate: float = 0.05
     learning_rate_schedule: LearningRateSchedule = LearningRateSchedule.COSINE

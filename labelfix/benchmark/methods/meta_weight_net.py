@@ -18,9 +18,10 @@ import warnings
 from dataclasses import dataclass
 
 import torch
+import torch.autograd.forward_ad as forward_ad
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, jvp
+from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from labelfix.benchmark.methods.base import Batch, Method, Settings, Task
@@ -78,10 +79,16 @@ def weight_gradient(
     }
     trusted_loss = F.cross_entropy(logits(ahead, trusted_images), trusted_labels_M)
     v = dict(zip(ahead, torch.autograd.grad(trusted_loss, list(ahead.values())), strict=True))
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+    with (
+        torch.no_grad(),
+        sdpa_kernel(SDPBackend.MATH),  # fused attention has no forward mode
+        warnings.catch_warnings(),
+        forward_ad.dual_level(),
+    ):
         # torch warns of its own use of torch.jit when it loads the rules of forward mode
         warnings.filterwarnings("ignore", message=".*torch.jit")
-        along_B = jvp(losses, ({name: value.detach() for name, value in here.items()},), (v,))[1]
+        duals = {name: forward_ad.make_dual(value.detach(), v[name]) for name, value in here.items()}
+        along_B = forward_ad.unpack_dual(losses(duals)).tangent
     return -alpha / len(labels_B) * along_B
 
 
