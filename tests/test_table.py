@@ -83,6 +83,15 @@ def test_ablations() -> None:
     assert "| mslg | 51.00 (n=1) | 53.00 (n=1) |" in ablation_text(rows, Vary.WARMUP_EPOCHS)
 
 
+def test_sets_of_options_are_not_mixed() -> None:
+    rows = [row("mslg", 0.5 + b / 100, seed=s, options={"beta": b}) for b in (10.0, 20.0) for s in (0, 1)]
+    text = comparison_text([*rows, row("cross_entropy", 0.55, seed=0)])
+    assert "| mslg (beta=10.0) | 60.00 ± 0.00 (n=2) (79.30) |" in text
+    assert "| mslg (beta=20.0) | 70.00 ± 0.00 (n=2) (79.30) |" in text
+    assert "| mslg (beta=20.0) - cross_entropy | +15.00 (+7.84) |" in text
+    assert "cross_entropy" not in ablation_text([row("cross_entropy", 0.5)], Vary.WARMUP_EPOCHS)
+
+
 def test_pictures(tmp_path: Path) -> None:
     rows = [row(method, 0.5, seed=seed) for method in METHODS for seed in (0, 1)] + [
         row("mslg", 0.4, noise="none")

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from labelfix.benchmark.methods import METHODS
-from labelfix.benchmark.table import setup_of
+from labelfix.benchmark.table import setup_of, variants
 from labelfix.errors import InputError, OutputError
 
 __all__ = ["draw_curves"]
@@ -59,15 +58,13 @@ def _draw(rows: Sequence[Row], path: Path) -> None:
 
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    for place, method in enumerate(METHODS):
-        curves = [row["history"]["test_accuracy"] for row in rows if row["settings"]["method"] == method]
-        if not curves:
-            continue
+    for place, (name, method, own) in enumerate(variants(rows)):
+        curves = [row["history"]["test_accuracy"] for row in own]
         length = min(map(len, curves))
         values = 100 * np.array([curve[:length] for curve in curves])
         mean, std, epochs = values.mean(0), values.std(0), np.arange(1, length + 1)
         style = {"color": f"C{place % 10}", "linestyle": "-" if place < 10 else "--"}
-        (line,) = axes.plot(epochs, mean, label=f"{method} (n={len(curves)})", **style)  # type: ignore[arg-type]
+        (line,) = axes.plot(epochs, mean, label=f"{name} (n={len(curves)})", **style)  # type: ignore[arg-type]
         if method == "mslg":
             line.set_linewidth(2.5)
         axes.fill_between(epochs, mean - std, mean + std, alpha=0.12, color=style["color"], linewidth=0)

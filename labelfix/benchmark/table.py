@@ -1,6 +1,7 @@
 """Results next to the paper's: mean and standard deviation over seeds, one table per data set and set-up.
 
-Runs go into one table where they differ in method, noise, ratio, seed and the method's own options alone.
+Runs go into one table where they differ in method, noise, ratio, seed and the method's own options alone. A method
+with several sets of options has a line for each.
 """
 
 import json
@@ -14,7 +15,16 @@ from typing import Any
 from labelfix.benchmark.methods import METHODS
 from labelfix.benchmark.paper import SOURCE, paper_figures
 
-__all__ = ["Column", "Summary", "Vary", "ablation_text", "comparison_text", "setup_of", "summarise"]
+__all__ = [
+    "Column",
+    "Summary",
+    "Vary",
+    "ablation_text",
+    "comparison_text",
+    "setup_of",
+    "summarise",
+    "variants",
+]
 
 Row = dict[str, Any]
 Column = tuple[str, float | None]
@@ -90,13 +100,15 @@ def ablation_text(rows: Sequence[Row], vary: Vary) -> str:
         without = ("method", "seed", "options", "trusted", "held_out")
         return setup_of(row, without=without if vary is Vary.TRUSTED else _OWN[:1] + _OWN[3:])
 
+    if vary is Vary.WARMUP_EPOCHS:  # concerns the runs alone that were told a length
+        rows = [row for row in rows if row["method_settings"].get("warmup_epochs") is not None]
     parts = []
     for setup, group in _grouped(rows, key).items():
         columns = sorted({_varied(row, vary) for row in group})
         lines = [_header(vary, [f"{value:g}" for value in columns])]
-        for method in _in_order(group):
-            cells = [_in_column(group, method, lambda row: _varied(row, vary), value) for value in columns]
-            lines.append(_line(method, [_ours(cell) for cell in cells]))
+        for name, _, own in variants(group, ignored=(vary,)):
+            cells = [[row for row in own if _varied(row, vary) == value] for value in columns]
+            lines.append(_line(name, [_ours(cell) for cell in cells]))
         noise = json.loads(setup)
         title = f"{noise['noise']} {_percent(noise['ratio'])}".strip()
         parts += [f"{_caption(noise, group)} {title}.", "\n".join(lines)]
@@ -113,30 +125,38 @@ def _comparison(rows: Sequence[Row]) -> str:
     with_paper = any(column in {c for _, c in paper} for column in columns)
     names = [f"{noise} {_percent(ratio)}".strip() for noise, ratio in columns]
     lines = [_header("method", names)]
-    for method in _in_order(rows):
+    plain: list[Row] = []
+    for name, method, own in variants(rows):
         cells = []
         for column in columns:
-            cell = _ours(_in_column(rows, method, _column, column))
+            cell = _ours([row for row in own if _column(row) == column])
             cells.append(f"{cell} ({_published(paper.get((method, column)))})" if with_paper else cell)
-        lines.append(_line(method, cells))
-    lines.append(_line("mslg - cross_entropy", [_gain(rows, paper, c, with_paper) for c in columns]))
+        lines.append(_line(name, cells))
+        plain = own if method == "cross_entropy" else plain
+    for name, method, own in variants(rows):
+        if method == "mslg" and plain:
+            gains = [_gain(own, plain, paper, column, with_paper) for column in columns]
+            lines.append(_line(f"{name} - cross_entropy", gains))
     said = "accuracy in % after the last epoch / in the epoch chosen by held-out trusted images, mean ± std"
     return "\n".join(lines) + f"\n\nTest {said}" + (f"; in brackets {SOURCE}." if with_paper else ".")
 
 
 def _gain(
-    rows: Sequence[Row], paper: dict[tuple[str, Column], float], column: Column, with_paper: bool
+    rows: Sequence[Row],
+    plain: Sequence[Row],
+    paper: dict[tuple[str, Column], float],
+    column: Column,
+    with_paper: bool,
 ) -> str:
     """Points of MSLG over cross-entropy, paired by seed."""
-    by_seed: dict[str, dict[int, float]] = {"mslg": {}, "cross_entropy": {}}
-    for row in rows:
-        method = row["settings"]["method"]
-        if method in by_seed and _column(row) == column and not row["failed"]:
-            by_seed[method][row["settings"]["seed"]] = 100 * row["last"]
-    both = by_seed["mslg"].keys() & by_seed["cross_entropy"].keys()
+    ours, theirs = (
+        {r["settings"]["seed"]: r["last"] for r in each if _column(r) == column and not r["failed"]}
+        for each in (rows, plain)
+    )
+    both = sorted(ours.keys() & theirs.keys())
     if not both:
         return "–"
-    mean, std = _spread([(by_seed["mslg"][s] - by_seed["cross_entropy"][s]) / 100 for s in sorted(both)])
+    mean, std = _spread([ours[seed] - theirs[seed] for seed in both])
     text = f"{mean:+.2f}" + ("" if math.isnan(std) else f" ± {std:.2f}")
     published = paper.get(("mslg", column), math.nan) - paper.get(("cross_entropy", column), math.nan)
     return f"{text} ({'–' if math.isnan(published) else f'{published:+.2f}'})" if with_paper else text
@@ -169,8 +189,8 @@ def _spread(shares: Sequence[float | None]) -> tuple[float, float]:
     return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else math.nan
 
 
-def _grouped(rows: Iterable[Row], key: Any) -> dict[str, list[Row]]:
-    groups: dict[str, list[Row]] = {}
+def _grouped(rows: Iterable[Any], key: Any) -> dict[str, list[Any]]:
+    groups: dict[str, list[Any]] = {}
     for row in rows:
         groups.setdefault(key(row), []).append(row)
     return groups
@@ -183,17 +203,26 @@ def _column(row: Row) -> Column:
 def _varied(row: Row, vary: Vary) -> float:
     if vary is Vary.TRUSTED:
         return row["settings"]["trusted"]
-    value = row["method_settings"].get("warmup_epochs")
-    return math.nan if value is None else value
+    return row["method_settings"]["warmup_epochs"]
 
 
-def _in_column(rows: Sequence[Row], method: str, column: Any, value: Any) -> list[Row]:
-    return [row for row in rows if row["settings"]["method"] == method and column(row) == value]
+def variants(rows: Sequence[Row], *, ignored: Sequence[str] = ()) -> list[tuple[str, str, list[Row]]]:
+    """Return (name, method, rows) for every method with every set of its options, in the order of `METHODS`.
 
-
-def _in_order(rows: Sequence[Row]) -> list[str]:
-    present = {row["settings"]["method"] for row in rows}
-    return [name for name in METHODS if name in present]
+    The name says which options differ, where a method occurs with several sets; those in `ignored` do not count.
+    """
+    found: list[tuple[str, str, list[Row]]] = []
+    for method in METHODS:
+        own = [row for row in rows if row["settings"]["method"] == method]
+        options = [{k: v for k, v in row["method_settings"].items() if k not in ignored} for row in own]
+        sets = _grouped(
+            range(len(own)), lambda place, options=options: json.dumps(options[place], sort_keys=True)
+        )
+        differing = [key for key in (options[0] if own else ()) if len({str(o[key]) for o in options}) > 1]
+        for places in sets.values():
+            said = ", ".join(f"{key}={options[places[0]][key]}" for key in differing)
+            found.append((f"{method} ({said})" if said else method, method, [own[place] for place in places]))
+    return found
 
 
 def _percent(ratio: float | None) -> str:
