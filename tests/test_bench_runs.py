@@ -78,3 +78,18 @@ def test_bad_usage(arguments: list[str], said: str, tmp_path: Path, monkeypatch:
 def test_no_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("LABELFIX_DATA", raising=False)
     assert "LABELFIX_DATA is not set" in invoke("run", "--out", tmp_path / "x", code=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_runs_on_real_data(method: str, tmp_path: Path, data_folder: Path) -> None:
+    """4,000 images of Fashion-MNIST, two epochs, both noises: above chance, nothing infinite."""
+    out = tmp_path / "rows.jsonl"
+    few = ["--images", "4000", "--test", "1000", "--epochs", "2", "--seed", "0", "--device", "cpu"]
+    invoke("run", "--method", method, "--out", out, "--data-folder", data_folder, "--quiet", *few)
+    rows = read_rows(out)
+    assert [row["settings"]["noise"] for row in rows] == ["feature_dependent", "uniform"]
+    for row in rows:
+        assert row["failed"] is None
+        assert max(row["history"]["test_accuracy"]) > 0.2
+        assert row["noise"]["ratio"] == pytest.approx(0.4)

@@ -1,4 +1,4 @@
-"""One run from images to a row, on a tiny data set of the official layout; every method on real data (slow)."""
+"""One run from images to a row, on a tiny data set of the official layout."""
 
 import json
 from dataclasses import replace
@@ -178,15 +178,3 @@ def test_image_files_with_real_noise(tmp_path: Path) -> None:
     (tmp_path / "food-101/images/apple_pie/8.jpg").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"8.jpg: cannot be decoded"):
         execute(settings, folder=tmp_path, device="cpu")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("noise", ["feature_dependent", "uniform"])
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_runs_on_real_data(data_folder: Path, method: str, noise: str) -> None:
-    """4,000 images of Fashion-MNIST, two epochs: above chance, nothing infinite."""
-    settings = RunSettings(method=method, noise=noise, images=4_000, test=1_000, epochs=2)
-    row = execute(settings, folder=data_folder, device="cpu")
-    assert row["failed"] is None
-    assert max(row["history"]["test_accuracy"]) > 0.2
-    assert row["noise"]["ratio"] == pytest.approx(0.4)
