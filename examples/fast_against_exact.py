@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from planted import Experiment, data_folder, feature_dependent_noise, hardware, paired_interval, read_images
+from planted import Experiment, data_folder, hardware, paired_interval, read_images
 from torch import nn
 
+from labelfix.benchmark.noise import feature_dependent_noise
 from labelfix.config import Augment, FullConfig, NetworkConfig, Schedule
 
 
@@ -36,10 +37,10 @@ def experiment(arguments: argparse.Namespace, seed: int) -> Experiment:
     pixels, labels = read_images("fashion_mnist", "train", rows)
     test_pixels, test = read_images("fashion_mnist", "test", slice(0, 10_000))
     scores = np.load(data_folder() / "student_logits_fashion_mnist.npy")[rows[: arguments.images]]
-    given = feature_dependent_noise(labels[: arguments.images], scores, arguments.noise)
+    noise = feature_dependent_noise(labels[: arguments.images], arguments.noise, scores=scores, seed=seed)
     return Experiment(
         pixels=np.concatenate([pixels, test_pixels]),
-        given=given,
+        given=noise.labels,
         trusted=labels[arguments.images :],
         test=test,
         network=small_network,

@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from planted import Experiment, data_folder, feature_dependent_noise, hardware, read_images, uniform_noise
+from planted import Experiment, data_folder, hardware, read_images
 
 from labelfix.benchmark.networks import cifar_network
+from labelfix.benchmark.noise import feature_dependent_noise, uniform_noise
 from labelfix.config import Augment, FullConfig, LearningRateSchedule, NetworkConfig, Reduction, Schedule
 from labelfix.history import history_table
 
@@ -35,14 +36,14 @@ def experiment(arguments: argparse.Namespace, noise: str, seed: int) -> tuple[Ex
         "cifar10", "test", np.random.default_rng(seed).permutation(10_000)[:used]
     )
     if noise == "uniform":
-        given = uniform_noise(labels, NUM_CLASSES, arguments.noise, seed)
+        drawn = uniform_noise(labels, arguments.noise, num_classes=NUM_CLASSES, seed=seed)
     else:
         scores = np.load(data_folder() / "student_logits_cifar10.npy")[: arguments.images]
-        given = feature_dependent_noise(labels, scores, arguments.noise)
+        drawn = feature_dependent_noise(labels, arguments.noise, scores=scores, seed=seed)
     on_gpu = torch.cuda.is_available()
     planted = Experiment(
         pixels=np.concatenate([pixels, other_pixels]),
-        given=given,
+        given=drawn.labels,
         trusted=other[: arguments.trusted],
         test=other[arguments.trusted :],
         network=lambda: cifar_network(NUM_CLASSES),

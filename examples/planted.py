@@ -40,34 +40,6 @@ def read_images(name: str, split: str, rows: slice | np.ndarray) -> tuple[np.nda
     return pixels.reshape(*pixels.shape[:3], -1), table["label"].to_numpy().astype(np.int64)
 
 
-def uniform_noise(labels: np.ndarray, num_classes: int, ratio: float, seed: int) -> np.ndarray:
-    """Give a share `ratio` of the labels (N,) another class, all others equally likely."""
-    rng = np.random.default_rng(seed)
-    noisy = labels.copy()
-    chosen = rng.permutation(len(labels))[: round(ratio * len(labels))]
-    noisy[chosen] = (labels[chosen] + rng.integers(1, num_classes, len(chosen))) % num_classes
-    return noisy
-
-
-def feature_dependent_noise(labels: np.ndarray, scores: np.ndarray, ratio: float) -> np.ndarray:
-    """Give a share `ratio` of the labels (N,) the class that scores (N, K) take them for.
-
-    Rows whose best class is wrong get it, the most confident first; if they do not suffice, the rest by the
-    largest second score get their second class. The rule of the MSLG authors' code.
-    """
-    wanted = round(ratio * len(labels))
-    order = np.argsort(-scores, axis=1, kind="stable")
-    best, second = order[:, 0], order[:, 1]
-    rows = np.arange(len(labels))
-    wrong = np.flatnonzero(best != labels)
-    wrong = wrong[np.argsort(-scores[wrong, best[wrong]], kind="stable")][:wanted]
-    right = np.flatnonzero(best == labels)
-    right = right[np.argsort(-scores[rows, second][right], kind="stable")][: wanted - len(wrong)]
-    noisy = labels.copy()
-    noisy[wrong], noisy[right] = best[wrong], second[right]
-    return noisy
-
-
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
     """One noisy training set, its trusted images, and a test set.

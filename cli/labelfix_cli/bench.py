@@ -8,16 +8,24 @@ from typing import Annotated
 
 import typer
 
+from labelfix_cli.bench_runs import list_, run, table
 from labelfix_cli.outcome import ends_cleanly
 
 __all__ = ["bench"]
 
-bench = typer.Typer(no_args_is_help=True, help="Measure speed and label quality.")
+bench = typer.Typer(
+    no_args_is_help=True, help="Compare methods on noisy labels; measure speed and label quality."
+)
 
 
 @bench.callback()
 def options() -> None:
-    """Measure speed and label quality."""
+    """Compare methods on noisy labels; measure speed and label quality."""
+
+
+bench.command("list")(list_)
+bench.command()(run)
+bench.command()(table)
 
 
 @bench.command()

@@ -17,6 +17,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from labelfix.backbones import load_backbone
+from labelfix.benchmark.noise import feature_dependent_noise, uniform_noise
 from labelfix.calibration import calibration_error
 from labelfix.config import FeatureConfig, HeadConfig, VerdictConfig
 from labelfix.errors import InputError
@@ -93,38 +94,9 @@ def _given_labels(name: str, source: str, data: Path, true: np.ndarray) -> np.nd
     if kind == "clean":
         return true.copy()
     if kind == "uniform":
-        return uniform_noise(true, int(detail) / 100, int(true.max()) + 1)
-    return feature_noise(np.load(data / f"student_logits_{source}.npy"), true, int(detail) / 100)
-
-
-def uniform_noise(true: np.ndarray, rate: float, num_classes: int, seed: int = 0) -> np.ndarray:
-    """Return labels of which the share `rate` is another class, each as likely."""
-    rng = np.random.default_rng(seed)
-    given = true.copy()
-    wrong = rng.permutation(len(true))[: int(rate * len(true))]
-    given[wrong] = (true[wrong] + rng.integers(1, num_classes, len(wrong))) % num_classes
-    return given
-
-
-def feature_noise(scores: np.ndarray, true: np.ndarray, rate: float) -> np.ndarray:
-    """Return the labels of the MSLG authors' feature-dependent noise.
-
-    Rows whose top class under `scores` (N, K) is wrong get it, the most confident first; if these are too few,
-    the rows with the largest second score get their second class. Ties are broken at random, as saturated
-    scores have many.
-    """
-    scores = scores + 1e-10 * np.random.default_rng(0).random(scores.shape)
-    wanted = int(rate * len(true))
-    given, order = true.copy(), np.argsort(-scores, axis=1)
-    rows = np.arange(len(true))
-    missed = np.flatnonzero(order[:, 0] != true)
-    missed = missed[np.argsort(-scores[missed, order[missed, 0]], kind="stable")][:wanted]
-    given[missed] = order[missed, 0]
-    right = np.flatnonzero(order[:, 0] == true)
-    second = scores[rows, order[:, 1]]
-    right = right[np.argsort(-second[right], kind="stable")][: wanted - len(missed)]
-    given[right] = order[right, 1]
-    return given
+        return uniform_noise(true, int(detail) / 100, num_classes=int(true.max()) + 1, seed=0).labels
+    scores = np.load(data / f"student_logits_{source}.npy")
+    return feature_dependent_noise(true, int(detail) / 100, scores=scores, seed=0).labels
 
 
 def _features(path: Path, rows: int, progress: Progress) -> np.ndarray:

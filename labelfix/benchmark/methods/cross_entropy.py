@@ -1,0 +1,19 @@
+"""Cross-entropy on the noisy labels, as they are: ``L = -log p_label``, averaged over the batch.
+
+No hyper-parameters.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from labelfix.benchmark.methods.base import LossMethod
+
+__all__ = ["CrossEntropy"]
+
+
+class CrossEntropy(LossMethod):
+    """What everything else is compared with."""
+
+    def loss(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+        """-log p_label."""
+        return F.cross_entropy(logits_BK, labels_B)
