@@ -206,7 +206,8 @@ def label_row_table(table: LabelTable) -> pa.Table:
 def held_out_table(table: LabelTable, verdict: Verdict, pairs: np.ndarray) -> pa.Table:
     """Return what was said of the trusted rows `pairs` (M,) by fits that did not see them.
 
-    The columns are image, given_label, trusted_label, predicted_label and confidence, in the order of the images.
+    The columns are image, given_label, trusted_label, predicted_label, confidence, and weight and sample, which say
+    how the row was drawn (`labelfix.sampling`); in the order of the images.
     """
     held_out = (
         verdict.held_out if verdict.held_out is not None else np.zeros((0, len(table.classes)), np.float32)
@@ -218,6 +219,8 @@ def held_out_table(table: LabelTable, verdict: Verdict, pairs: np.ndarray) -> pa
             "trusted_label": _names(table.classes, table.trusted[pairs]),
             "predicted_label": _names(table.classes, held_out.argmax(1)),
             "confidence": pa.array(held_out.max(1)),
+            "weight": table.trusted_weight[pairs],
+            "sample": table.trusted_sample[pairs],
         }
     )
 

@@ -4,7 +4,7 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -90,40 +90,67 @@ def labels(
     only: Annotated[
         list[str] | None, typer.Option(help="Data set by name; may be given more than once.  [default: all]")
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Results file: draws are added, those it has are skipped."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every draw as a JSON line.")] = False,
 ) -> None:
     """Verdicts next to cleanlab, a probe, forward correction, MSLG alone and the labels as they are.
 
-    Reads the data sets from the folder that LABELFIX_DATA names. Prints mean and standard error over draws.
+    Reads the data sets from the folder that LABELFIX_DATA names. Prints mean and standard error over draws. All
+    data sets come once before any comes again, so that a stopped run is a whole one with fewer draws.
     """
     from labelfix.benchmark.labels import SUITE, compare, read_task
+    from labelfix.benchmark.results import append_row, read_rows
     from labelfix.errors import InputError
     from labelfix.progress import TerminalProgress
+    from labelfix.rundir import as_json as as_plain
 
     if "LABELFIX_DATA" not in os.environ:
         raise InputError("LABELFIX_DATA: is not set; expected the folder of the benchmark data. Set it.")
-    for name in only or SUITE:
-        task = read_task(name, Path(os.environ["LABELFIX_DATA"]), rows, TerminalProgress())
-        found: dict[str, list[dict[str, float]]] = {}
-        for draw in range(draws):
-            for method, figures in compare(task, trusted=trusted, draw=draw):
-                found.setdefault(method, []).append(figures)
-                if as_json:
-                    typer.echo(json.dumps({"data": name, "draw": draw, "method": method, **figures}))
-        if not as_json:
-            typer.echo(f"\n{name}: {len(task.true):,} rows, {trusted:,} trusted, {draws} paired draws")
-            _show_labels(found)
+    names = list(only or SUITE)
+    done = read_rows(out) if out is not None and out.exists() else []
+    found = [row for row in done if (row["rows"], row["trusted"]) == (rows, trusted) and row["data"] in names]
+    have = {(row["data"], row["draw"]) for row in found}
+    tasks = {}
+    for draw, name in [(draw, name) for draw in range(draws) for name in names]:
+        if (name, draw) in have:
+            continue
+        if name not in tasks:
+            tasks[name] = read_task(name, Path(os.environ["LABELFIX_DATA"]), rows, TerminalProgress())
+        shown = {"data": name, "draw": draw, "rows": rows, "trusted": trusted}
+        key = f"labels {name} {draw} {rows} {trusted}"
+        fresh = [
+            {**shown, "method": method, **as_plain(figures)}
+            for method, figures in compare(tasks[name], trusted=trusted, draw=draw)
+        ]
+        if out is not None:
+            append_row(out, {"key": key, **shown, "methods": fresh})
+        if as_json:
+            for row in fresh:
+                typer.echo(json.dumps(row))
+        found.append({**shown, "methods": fresh})
+    if not as_json:
+        for name in names:
+            _show_labels(name, [row for run in found if run["data"] == name for row in run["methods"]])
 
 
-def _show_labels(found: dict[str, list[dict[str, float]]]) -> None:
+def _show_labels(name: str, rows: list[dict[str, Any]]) -> None:
     from statistics import mean, stdev
 
-    columns = list(next(iter(found.values()))[0])
-    typer.echo(f"{'mean ± standard error':<24}" + "".join(f"{column:>16}" for column in columns))
-    for method, each in found.items():
+    from labelfix.benchmark.labels import FIGURES, METHODS
+
+    draws = len({row["draw"] for row in rows})
+    typer.echo(f"\n{name}: {rows[0]['rows']:,} rows, {rows[0]['trusted']:,} trusted, {draws} paired draws")
+    typer.echo(f"{'mean ± standard error':<24}" + "".join(f"{column:>16}" for column in FIGURES))
+    for method in METHODS:
         cells = []
-        for column in columns:
-            values = [figures[column] for figures in each]
+        for column in FIGURES:
+            values = [row[column] for row in rows if row["method"] == method]
+            if None in values:  # no label is wrong, so there is nothing to rank
+                cells.append("–")
+                continue
             error = f" ±{stdev(values) / len(values) ** 0.5:.3f}" if len(values) > 1 else ""
             cells.append(f"{mean(values):.3f}{error}")
         typer.echo(f"{method:<24}" + "".join(f"{cell:>16}" for cell in cells))

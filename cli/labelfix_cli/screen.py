@@ -27,7 +27,7 @@ def show_summary(summary: dict[str, Any]) -> None:
     else:
         _line("suspects", f"{summary['suspects']:,} labels, worst first in suspects.parquet")
         _line("not calibrated", "no trusted labels: nothing here is measured, and nothing is promised")
-    _line("files", f"{summary['out']}/ (soft_labels, suspects, noise_matrix, quarantine, run.json)")
+    _line("files", f"{summary['out']}/ (report.html, soft_labels.parquet, suspects.parquet, run.json, …)")
     _line("time", ", ".join(f"{stage} {value:,.1f} s" for stage, value in seconds.items()))
     typer.echo()
     for step in _next_steps(summary):
@@ -92,7 +92,10 @@ def _promise(guarantee: dict[str, Any]) -> str:
     needed = guarantee["rows_needed"]
     if needed is None:
         return f"none: that {wanted} cannot be promised ({seen}); even the best suspects seem wrong too often"
-    return f"none yet: to promise that {wanted}, verify about {needed:,} more random rows ({seen})"
+    return (
+        f"none yet: to promise that {wanted}, verify about {needed:,} more random rows, or fewer chosen by "
+        f"labelfix next ({seen})"
+    )
 
 
 def _next_steps(summary: dict[str, Any]) -> list[str]:
@@ -101,5 +104,6 @@ def _next_steps(summary: dict[str, Any]) -> list[str]:
     if not summary["suspects"]:
         return ["Next: nothing to review; no label is more likely wrong than right."]
     return [
-        f"Next: review {summary['out']}/suspects.parquet from the top; label_score is the chance of being right."
+        f"Next: open {summary['out']}/report.html, or review suspects.parquet from the top; label_score is the "
+        "chance of being right."
     ]

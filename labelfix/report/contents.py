@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from labelfix.calibration import share
 from labelfix.finished import FinishedRun, dense_soft_labels, label_codes
 from labelfix.rundir import as_json
+from labelfix.sampling import pool_weights
 
 __all__ = ["Contents", "gather_contents", "reliability_bins"]
 
@@ -220,7 +221,13 @@ def _matrix(run: FinishedRun) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------- confidence
 
 
-def reliability_bins(confidence: np.ndarray, hits: np.ndarray, coverage: float) -> list[dict[str, Any]]:
+def reliability_bins(
+    confidence: np.ndarray,
+    hits: np.ndarray,
+    coverage: float,
+    weight: np.ndarray | None = None,
+    sample: np.ndarray | None = None,
+) -> list[dict[str, Any]]:
     """Return how often rows were right, in bins of about as many rows each, from low confidence to high.
 
     Parameters
@@ -229,6 +236,8 @@ def reliability_bins(confidence: np.ndarray, hits: np.ndarray, coverage: float) 
         (M,) held-out confidence of the predicted class, and whether it was right.
     coverage
         Of the exact binomial intervals.
+    weight, sample
+        (M,) how each row was drawn (`labelfix.sampling`); None says by one random sample.
 
     Returns
     -------
@@ -239,11 +248,14 @@ def reliability_bins(confidence: np.ndarray, hits: np.ndarray, coverage: float) 
     bins = int(np.clip(len(order) // ROWS_PER_BIN, 1, MOST_BINS))
     found = []
     for rows in np.array_split(order, bins) if len(order) else []:
-        right = share(hits[rows], np.ones(len(rows)), coverage)
+        counts = np.ones(len(rows))
+        if weight is not None and sample is not None:
+            counts = pool_weights(weight[rows], sample[rows])
+        right = share(hits[rows], counts, coverage)
         inside = confidence[rows]
         found.append(
             {
-                "confidence": float(inside.mean()),
+                "confidence": float(np.average(inside, weights=counts)),
                 "from": float(inside.min()),
                 "to": float(inside.max()),
                 "value": right.value,
@@ -260,7 +272,8 @@ def _reliability(run: FinishedRun, coverage: float) -> list[dict[str, Any]] | No
         return None
     table = run.table("held_out")
     hits = np.asarray(pc.equal(table["predicted_label"], table["trusted_label"]))
-    return reliability_bins(table["confidence"].to_numpy().astype(np.float64), hits, coverage)
+    drawn = [table[name].to_numpy() for name in ("weight", "sample") if name in table.column_names]
+    return reliability_bins(table["confidence"].to_numpy().astype(np.float64), hits, coverage, *drawn)
 
 
 def _confidence_histogram(run: FinishedRun) -> dict[str, list[int]]:
