@@ -51,7 +51,9 @@ def inclusion_chances(size: np.ndarray, count: int) -> np.ndarray:
     while True:
         left = count - certain.sum()
         total = size[~certain].sum()
-        chance = np.where(certain, 1.0, size * (left / total if total > 0 else 0.0))
+        # first the share, which is at most 1: a quotient of the total can overflow
+        chance[~certain] = left * (size[~certain] / total) if total > 0 else 0.0
+        chance[certain] = 1.0
         above = (chance > 1.0) & ~certain
         if not above.any():
             return chance

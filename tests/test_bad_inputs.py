@@ -67,8 +67,8 @@ def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     def compute(*_: object, **__: object) -> None:
         raise AssertionError("bad input went on to the features")
 
-    monkeypatch.setattr("labelfix.pipeline.extract_features", compute)
-    monkeypatch.setattr("labelfix.pipeline.cross_fit_head", compute)
+    monkeypatch.setattr("labelfix.gathering.extract_features", compute)
+    monkeypatch.setattr("labelfix.gathering.cross_fit_head", compute)
     return Case(tmp_path)
 
 

@@ -21,8 +21,8 @@ LAYERS = (
         "labelfix.annotator_model", "labelfix.annotators", "labelfix.audit", "labelfix.calibration",
         "labelfix.check", "labelfix.dataset", "labelfix.evidence", "labelfix.export", "labelfix.feature_store",
         "labelfix.finished", "labelfix.guarantees", "labelfix.images", "labelfix.matrices", "labelfix.neighbours",
-        "labelfix.posterior", "labelfix.report", "labelfix.rundir", "labelfix.sampling", "labelfix.tables",
-        "labelfix.transition", "labelfix.verification",
+        "labelfix.posterior", "labelfix.record", "labelfix.report", "labelfix.rundir", "labelfix.sampling",
+        "labelfix.tables", "labelfix.transition", "labelfix.verification",
     },
     {
         "labelfix.backbones", "labelfix.checkpoints", "labelfix.features", "labelfix.mslg", "labelfix.pixels",
@@ -30,8 +30,8 @@ LAYERS = (
         "labelfix.soft_label_dataset",
     },
     {
-        "labelfix.demo", "labelfix.full", "labelfix.head", "labelfix.history", "labelfix.pipeline",
-        "labelfix.retraining", "labelfix.training",
+        "labelfix.demo", "labelfix.full", "labelfix.gathering", "labelfix.head", "labelfix.history",
+        "labelfix.pipeline", "labelfix.retraining", "labelfix.training",
     },
     {"labelfix.benchmark"},
     {"labelfix_cli"},

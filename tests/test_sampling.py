@@ -27,6 +27,12 @@ def test_chances_sum_to_the_count_and_none_is_above_one(sizes: list[float], shar
     assert (chance[size == 0] == 0).all()
 
 
+@pytest.mark.parametrize("sizes", [[2.2e-313], [5e-324, 1e6, 5e-324], [1e6, 5e-324, 1e-300]])
+def test_tiny_sizes_do_not_overflow(sizes: list[float]) -> None:
+    chance = inclusion_chances(np.array(sizes), len(sizes))
+    np.testing.assert_allclose(chance, 1.0)
+
+
 def test_chances_are_in_proportion_until_one_is_certain() -> None:
     np.testing.assert_allclose(inclusion_chances(np.array([1.0, 2.0, 1.0]), 1), [0.25, 0.5, 0.25])
     np.testing.assert_allclose(inclusion_chances(np.array([8.0, 1.0, 1.0]), 2), [1.0, 0.5, 0.5])
