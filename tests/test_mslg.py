@@ -437,10 +437,10 @@ def heads(num_heads: int = 3, dim: int = 7) -> dict[str, Tensor]:
     return {
         "weight": normal(num_heads, dim, K),
         "bias": normal(num_heads, K),
-        "features": normal(num_heads, B, dim),
+        "features": normal(B, dim),
         "label_logits": 3 * normal(num_heads, B, K),
-        "trusted_features": normal(num_heads, M, dim),
-        "trusted_labels": torch.randint(K, (num_heads, M)),
+        "trusted_features": normal(M, dim),
+        "trusted_labels": torch.randint(K, (M,)),
     }
 
 
@@ -450,9 +450,10 @@ def test_head_equals_label_gradient_equals_double_backward(reduction: str) -> No
     parts = heads()
     gradient = head_label_gradient(**parts, alpha=ALPHA, reduction=reduction)
     for head in range(3):
-        weight, bias, *data = (value[head] for value in parts.values())
-        linear = nn.Linear(len(weight), K).double()
-        linear.weight.data, linear.bias.data = weight.T, bias
+        data = [parts["features"], parts["label_logits"][head]]
+        data += [parts["trusted_features"], parts["trusted_labels"]]
+        linear = nn.Linear(parts["features"].shape[1], K).double()
+        linear.weight.data, linear.bias.data = parts["weight"][head].T, parts["bias"][head]
         truth = double_backward(linear, tuple(data), reduction=reduction)
         assert relative(label_gradient(linear, *data, alpha=ALPHA, reduction=reduction), truth) < 1e-10
         assert relative(gradient[head], truth) < 1e-10
@@ -470,8 +471,8 @@ def test_head_weight_zero_leaves_a_row_out(seed: int, reduction: str) -> None:
         **parts, **kwargs, row_weights=row_weights, trusted_weights=trusted_weights
     )
     kept = [row for row in range(B) if row != 2]
-    fewer = {name: value[:, kept] for name, value in parts.items() if name in ("features", "label_logits")}
-    fewer |= {name: value[:, :-1] for name, value in parts.items() if name.startswith("trusted")}
+    fewer = {"features": parts["features"][kept], "label_logits": parts["label_logits"][:, kept]}
+    fewer |= {name: value[:-1] for name, value in parts.items() if name.startswith("trusted")}
     torch.testing.assert_close(gradient[:, kept], head_label_gradient(**{**parts, **fewer}, **kwargs))
     assert (gradient[:, 2] == 0).all()
     torch.testing.assert_close(gradient.sum(-1), torch.zeros(2, B, dtype=torch.float64), atol=1e-12, rtol=0)
