@@ -1,4 +1,4 @@
-"""Evidence beside MSLG's, from softmax regression on the same features and folds.
+"""Evidence beside MSLG's, from softmax regression and neighbours on the same features and folds.
 
 ``given``: trained on the given labels alone, out of fold. It knows no trusted label, so it may serve every fold.
 
@@ -8,11 +8,13 @@ target of the rows outside fold f, with the truth for trusted ones; the regressi
 Nothing in world f has seen a trusted label of fold f. The probe speaks for trusted rows of fold g in world f from
 a fit without the folds f and g.
 
+``neighbours``: the votes of the nearest neighbours, of `labelfix.votes`, on the same standardised features.
+
 N rows with a given label, E extra trusted rows, P = N + E, M trusted rows, K classes, D features, F folds.
 """
 
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import combinations
 
 import numpy as np
@@ -25,6 +27,7 @@ from labelfix.posterior import predict_by_fold
 from labelfix.progress import Progress
 from labelfix.regression import Design, Rows, fit_softmax
 from labelfix.transition import LOG_FLOOR, label_counts
+from labelfix.votes import neighbour_votes
 
 __all__ = ["Worlds", "regression_evidence"]
 
@@ -41,7 +44,7 @@ TARGET_BYTES = 4 << 30
 def regression_evidence(
     data: HeadData, fold: np.ndarray, *, prior_rows: float, device: torch.device, progress: Progress
 ) -> dict[str, np.ndarray]:
-    """Return ``given`` and, where there are trusted pairs, ``retrained``: probabilities (N, K) float32.
+    """Return ``given`` and, where there are trusted pairs, ``retrained`` and ``neighbours``: (N, K) float32 each.
 
     Parameters
     ----------
@@ -95,20 +98,31 @@ class Worlds:
 
     def evidence(self, prior_rows: float, progress: Progress) -> dict[str, np.ndarray]:
         """Return what `regression_evidence` returns, for the rows as they are ordered here."""
-        with progress.stage("Fitting regressions", 2, "steps") as advance:
+        with progress.stage("Fitting regressions", 3, "steps") as advance:
             given_NK = self.out_of_fold(self.given_targets())
             found = {"given": given_NK}
             advance(1)
-            size = self.num_folds * given_NK.nbytes
-            if (self.data.trusted[: self.num_given] >= 0).any() and size <= TARGET_BYTES:
+            has_pairs = (self.data.trusted[: self.num_given] >= 0).any()
+            if has_pairs and self.num_folds * given_NK.nbytes <= TARGET_BYTES:
                 targets_FNK = self.first_posteriors(given_NK, prior_rows)
                 found["retrained"] = self.out_of_fold(targets_FNK)
+            advance(1)
+            if has_pairs:
+                found["neighbours"] = self.neighbour_votes()
             advance(1)
         return found
 
     def given_targets(self) -> np.ndarray:
         """One-hot given labels, (1, N, K): the same in all worlds."""
         return np.eye(self.data.num_classes, dtype=np.float32)[self.data.given][None]
+
+    def neighbour_votes(self) -> np.ndarray:
+        """How the nearest neighbours of every row are labelled, (N, K)."""
+        features = (
+            (rows, inputs_BD[:, :-1]) for rows, inputs_BD in self.design.chunks()
+        )  # without the constant
+        moments_DD = self.gram_FDD.sum(0)[:-1, :-1]
+        return neighbour_votes(features, moments_DD, self.data.given, self.data.num_classes)
 
     # -------------------------------------------------------------------------------------- cross-fitted fits
 
@@ -160,7 +174,7 @@ class Worlds:
                 yield rows, scores_BFK[torch.arange(count, device=self.device), own].log_softmax(-1)
 
     def _held_out_losses(self, weight_FDK: Tensor, targets_FNK: np.ndarray) -> np.ndarray:
-        """Mean cross-entropy (F,) to the targets of each fold in its own world, which its trusted labels did not make."""
+        """Mean cross-entropy (F,) of each fold to its targets, which its own trusted labels did not make."""
         total_F = np.zeros(self.num_folds)
         for rows, log_BK in self._speak(weight_FDK):
             fold_B = self.fold_N[rows]
@@ -264,18 +278,18 @@ def _search(attempt: Callable[[float], tuple[np.ndarray, Tensor]], num_worlds: i
     """
     tried: dict[int, tuple[np.ndarray, Tensor]] = {}
 
-    def loss(number: int, world: int) -> float:
+    def loss(world: int, number: int) -> float:
         if number not in tried:
             tried[number] = attempt(PENALTIES[number])
         return float(tried[number][0][world])
 
-    chosen = [_least(lambda number, world=world: loss(number, world)) for world in range(num_worlds)]
+    chosen = [_least(partial(loss, world)) for world in range(num_worlds)]
     weight_WDK = torch.stack([tried[number][1][world] for world, number in enumerate(chosen)])
     return weight_WDK.new_tensor([PENALTIES[number] for number in chosen]), weight_WDK
 
 
 def _least(loss: Callable[[int], float]) -> int:
-    """Return the number of the penalty where the loss, followed up from the first one or else down, ends to fall."""
+    """Return the number of the penalty at which the loss stops falling, from the first one up, or else down."""
     first = best = PENALTIES.index(FIRST_PENALTY)
     for direction in (1, -1):
         while 0 <= best + direction < len(PENALTIES) and loss(best + direction) < loss(best):

@@ -27,7 +27,7 @@ LAYERS = (
     {
         "labelfix.backbones", "labelfix.checkpoints", "labelfix.features", "labelfix.mslg", "labelfix.pixels",
         "labelfix.regression",
-        "labelfix.soft_label_dataset",
+        "labelfix.soft_label_dataset", "labelfix.votes",
     },
     {
         "labelfix.demo", "labelfix.full", "labelfix.gathering", "labelfix.head", "labelfix.history",
