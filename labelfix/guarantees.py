@@ -2,11 +2,10 @@
 
 Fixes are suspects with a confidence of at least t. Held-out trusted rows with the same property are a random sample
 of them, so an exact test says whether more than `max_fix_error` of the fixes on the other rows may be wrong.
-Thresholds are tested as in Learn-then-Test (Angelopoulos et al. 2021, arXiv 2110.01052) by fixed sequences: from
-each of two starting points a sequence goes on to lower thresholds until its first failure, and the two share the
-allowed risk. One starts where, by the stated confidences, the most promised fixes are to be expected, the other
-where a promise is most likely at all; neither looks at the truth of a trusted row. So the promise as a whole fails
-with probability at most 1 - coverage over the draw of the trusted rows.
+Thresholds are tested as in Learn-then-Test (Angelopoulos et al. 2021, arXiv 2110.01052) by a fixed sequence: it
+starts at the threshold that the stated confidences make most worth while, without a look at the truth of a trusted
+row, and goes on to lower ones until its first failure. So the promise as a whole fails with probability at most
+1 - coverage over the draw of the trusted rows.
 
 n held-out trusted rows that are suspects, of which k have a wrong fix; N_fix fixes on rows that are not trusted.
 """
@@ -20,11 +19,12 @@ from scipy import stats
 
 from labelfix.sampling import effective_rows, pool_weights
 
-__all__ = ["Guarantee", "chance_to_promise", "find_guarantee", "first_risk"]
+__all__ = ["Guarantee", "chance_to_promise", "find_guarantee", "planned_error"]
 
-# Shares of the risk: of the sequence that hopes for many fixes, and of the one that is most likely to start.
-RISK_SHARES = (0.6, 0.4)
-GROWTH = 1.2
+# Plans are made with errors this much more frequent than stated: the most confident are often too sure.
+CAUTION = 1.3
+LEAST_ERROR = 0.002
+GROWTH = 1.1
 EQUAL = 1e-9
 
 
@@ -89,13 +89,12 @@ def find_guarantee(
     others = np.sort(others.astype(np.float64))
     counts = _sequence(seen.confidence, least_rows(max_fix_error, 1 - coverage))
     best: int | None = None
-    starts = _starts(counts, seen, others, max_fix_error, 1 - coverage)
-    for start, risk in starts:
-        for count in counts[start:]:
-            if _chance(count, seen, others, max_fix_error) > risk:
-                break
-            best = max(best or 0, count)
-    shown = best or (counts[starts[0][0]] if starts else len(order))
+    start = _start(counts, seen, others, max_fix_error, 1 - coverage)
+    for count in counts[start:] if start is not None else ():
+        if _chance(count, seen, others, max_fix_error) > 1 - coverage:
+            break
+        best = count
+    shown = best or (counts[start] if start is not None else len(order))
     threshold = float(seen.confidence[best - 1]) if best else None
     return Guarantee(
         max_fix_error=max_fix_error,
@@ -104,7 +103,7 @@ def find_guarantee(
         fixes=0 if threshold is None else _fixes_from(threshold, others),
         rows=shown,
         wrong=int(seen.wrong[:shown].sum()),
-        rows_needed=0 if best else _rows_needed(others, rows, trusted, max_fix_error, first_risk(coverage)),
+        rows_needed=0 if best else _rows_needed(others, rows, trusted, max_fix_error, 1 - coverage),
     )
 
 
@@ -135,24 +134,27 @@ def _sequence(confidence: np.ndarray, least: int) -> list[int]:
     return counts
 
 
-def _starts(
+def _start(
     counts: list[int], seen: _Seen, others: np.ndarray, max_fix_error: float, risk: float
-) -> list[tuple[int, float]]:
-    """Return places in `counts` to start from, each with its risk; from confidences and numbers of rows alone."""
-    hopes, chances = [], []
+) -> int | None:
+    """Return the place in `counts` to start from, by confidences and numbers of rows alone; None if all fail.
+
+    It has the most of: chance to pass, times the square root of the number of fixes. Larger sets than the one that
+    passes come next anyway, and nothing comes after one that fails.
+    """
+    worth = []
     for count in counts:
         rows = effective_rows(pool_weights(seen.weight[:count], seen.sample[:count]))
         fixes = _fixes_from(seen.confidence[count - 1], others)
-        rate = float(np.mean(1 - others[len(others) - fixes :])) if fixes else 1.0
-        verified = math.floor(rows + EQUAL)
-        hopes.append(fixes * chance_to_promise(rate, verified, fixes, max_fix_error, RISK_SHARES[0] * risk))
-        chances.append(chance_to_promise(rate, verified, fixes, max_fix_error, RISK_SHARES[1] * risk))
-    if not counts or max(hopes) == 0:
-        return []
-    hopeful, likely = int(np.argmax(hopes)), int(np.argmax(chances))
-    if hopeful == likely or max(chances) == 0:
-        return [(hopeful, risk)]
-    return [(hopeful, RISK_SHARES[0] * risk), (likely, RISK_SHARES[1] * risk)]
+        rate = planned_error(others[len(others) - fixes :])
+        chance = chance_to_promise(rate, math.floor(rows + EQUAL), fixes, max_fix_error, risk)
+        worth.append(chance * math.sqrt(fixes))
+    return int(np.argmax(worth)) if max(worth, default=0.0) > 0 else None
+
+
+def planned_error(confidence: np.ndarray) -> float:
+    """Return the share of wrong fixes to plan with, from the confidences of some; 1 for none."""
+    return min(CAUTION * float(np.mean(1 - confidence)) + LEAST_ERROR, 1.0) if len(confidence) else 1.0
 
 
 def _fixes_from(threshold: float, others: np.ndarray) -> int:
@@ -167,11 +169,6 @@ def _chance(count: int, seen: _Seen, others: np.ndarray, max_fix_error: float) -
     wrong = math.ceil(weight[seen.wrong[:count]].sum() / weight.sum() * rows - EQUAL)
     fixes = _fixes_from(seen.confidence[count - 1], others)
     return float(chance_of_so_few(wrong, rows, fixes, max_fix_error))
-
-
-def first_risk(coverage: float) -> float:
-    """Return the risk that is planned with: of the sequence that hopes for many fixes."""
-    return RISK_SHARES[0] * (1 - coverage)
 
 
 def chance_of_so_few(wrong: Any, rows: int, fixes: int, max_fix_error: float) -> Any:
@@ -203,7 +200,7 @@ def _rows_needed(
     """
     needed = []
     for size in {math.ceil(len(others) * part) for part in (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1) if len(others)}:
-        rate = float(np.mean(1 - others[-size:]))
+        rate = planned_error(others[-size:])
         seen = math.ceil(math.log(risk) / math.log1p(-max_fix_error))
         if rate > 0.9 * max_fix_error:
             continue  # so close to the limit that any number of rows would be a guess

@@ -21,7 +21,7 @@ from pyarrow import csv
 from labelfix.errors import InputError, OutputError, SettingError
 from labelfix.files import write_new_file
 from labelfix.folds import hash_keys
-from labelfix.guarantees import chance_to_promise, first_risk
+from labelfix.guarantees import chance_to_promise, planned_error
 from labelfix.sampling import draw, inclusion_chances
 
 __all__ = ["Verification", "plan_verification", "write_verification"]
@@ -145,9 +145,9 @@ def _fixes_within_reach(
     best, best_worth, best_chance = min(len(confidence), math.ceil(10 * drawn)), 0.0, 0.0
     sizes = {math.ceil(drawn * GROWTH**step) for step in range(1, 200)} | {len(confidence)}
     for size in sorted(size for size in sizes if drawn < size <= len(confidence)):
-        rate = float(np.mean(1 - confidence[:size]))
+        rate = planned_error(confidence[:size])
         verified, left = math.floor(drawn + random_share * size), math.ceil(size - drawn)
-        chance = chance_to_promise(rate, verified, left, max_fix_error, first_risk(coverage))
+        chance = chance_to_promise(rate, verified, left, max_fix_error, 1 - coverage)
         if chance * left > best_worth:
             best, best_worth, best_chance = size, chance * left, chance
     return best, best_chance

@@ -1,0 +1,152 @@
+"""What verified labels buy: the loop clean, next, clean against verifying as many rows at random.
+
+Writes CIFAR-10 images out as files with human labels of CIFAR-10N, verifies some of them at random, and asks for
+a promise (``--max-fix-error 0.05``). Then it verifies a few more, either those that ``labelfix next`` draws or
+random ones, and asks again. The answers come from the clean labels of the data set, so that it can also be counted
+how many of the promised fixes are wrong.
+
+    LABELFIX_DATA=folder python examples/verification_loop.py --draws 10
+
+The folder holds cifar10.parquet (split, index, image, label) and cifar10n.parquet (index, clean, aggre, random1).
+"""
+
+import argparse
+import os
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import labelfix
+from labelfix.verification import plan_verification
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+IMAGE_SIZE = 128
+MAX_FIX_ERROR, COVERAGE = 0.05, 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSet:
+    """A folder of images with given and true labels, (N,) class names."""
+
+    folder: Path
+    images: np.ndarray
+    given: np.ndarray
+    true: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promise:
+    """What one run promises of rows that nobody verified, and how it is."""
+
+    way: str
+    verified: int
+    fixes: int
+    wrong: float
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether more of the fixes are wrong than was promised."""
+        return self.wrong > MAX_FIX_ERROR
+
+
+def main() -> None:
+    """Print the curve, both ways."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--labels", choices=["aggre", "random1"], default="random1")
+    parser.add_argument("--first", type=int, default=500, help="rows verified at random to begin with")
+    parser.add_argument("--more", type=int, nargs="+", default=[50, 100, 150, 200], help="rows verified then")
+    parser.add_argument("--draws", type=int, default=10, help="how often all of it is done")
+    asked = parser.parse_args()
+    if "LABELFIX_DATA" not in os.environ:
+        parser.error("set LABELFIX_DATA to the folder with cifar10.parquet and cifar10n.parquet")
+    with tempfile.TemporaryDirectory() as temporary:
+        data = write_images(Path(temporary), asked.rows, asked.labels)
+        promises = [
+            promise for draw in range(asked.draws) for promise in loop(data, draw, asked.first, asked.more)
+        ]
+    print(
+        f"labelfix {version('labelfix')}, {asked.rows:,} images, {asked.labels} labels, {asked.draws} draws"
+    )
+    print(f"promise: at most {MAX_FIX_ERROR:.0%} of the fixes are wrong, {COVERAGE:.0%} sure")
+    print(f"{'verified':>12}{'chosen':>10}{'promised in':>13}{'fixes (median)':>16}{'wrong':>8}{'broken':>8}")
+    for more in [0, *asked.more]:
+        for way in ("next", "at random") if more else ("at random",):
+            verified = asked.first + more
+            show(
+                [p for p in promises if (p.way, p.verified) == (way, verified)], f"{asked.first}+{more}", way
+            )
+
+
+def write_images(folder: Path, rows: int, labels: str) -> DataSet:
+    """Write the first training images as files."""
+    source = Path(os.environ["LABELFIX_DATA"])
+    images = pq.read_table(source / "cifar10.parquet", filters=[("split", "=", "train")])["image"]
+    table = pq.read_table(source / "cifar10n.parquet").slice(0, rows)
+    names = [f"{number:05d}.jpg" for number in range(rows)]
+    for name, content in zip(names, images.slice(0, rows).to_pylist(), strict=True):
+        (folder / name).write_bytes(content)
+    as_names = np.array(CLASSES)
+    return DataSet(
+        folder=folder,
+        images=np.array(names),
+        given=as_names[table[labels].to_numpy()],
+        true=as_names[table["clean"].to_numpy()],
+    )
+
+
+def loop(data: DataSet, draw: int, first: int, steps: list[int]) -> list[Promise]:
+    """Clean, verify more rows in either way, clean again."""
+    shuffled = np.random.default_rng(draw).permutation(len(data.images))
+    start = verified(data, shuffled[:first])
+    run, promise = clean(data, [start], draw, "at random")
+    promises = [promise]
+    for more in steps:
+        plan = plan_verification(run, more, max_fix_error=MAX_FIX_ERROR, coverage=COVERAGE, seed=draw)
+        rows = np.searchsorted(data.images, plan.table["image"].to_pylist())
+        chosen = verified(data, rows).append_column("weight", plan.table["weight"])
+        promises.append(clean(data, [start, chosen], draw, "next")[1])
+        promises.append(clean(data, [verified(data, shuffled[: first + more])], draw, "at random")[1])
+    return promises
+
+
+def verified(data: DataSet, rows: np.ndarray) -> pa.Table:
+    """Look rows up in the truth, as a person would look at the images."""
+    return pa.table({"image": data.images[rows].tolist(), "label": data.true[rows].tolist()})
+
+
+def clean(data: DataSet, trusted: list[pa.Table], seed: int, way: str) -> tuple[pa.Table, Promise]:
+    """Run ``labelfix clean`` on all rows, and compare its fixes with the truth."""
+    labels = pa.table({"image": data.images.tolist(), "label": data.given.tolist()})
+    with tempfile.TemporaryDirectory() as out:
+        found = labelfix.clean(
+            data.folder, labels, trusted, Path(out) / "run", report=False, seed=seed, train="head",
+            image_size=IMAGE_SIZE, max_fix_error=MAX_FIX_ERROR,
+        ).soft_labels  # fmt: skip
+    fixed = pa.compute.and_(pa.compute.equal(found["action"], "relabel"), found["trusted_label"].is_null())
+    rows = np.flatnonzero(fixed.to_numpy(zero_copy_only=False))
+    wrong = np.array(found["predicted_label"].to_pylist())[rows] != data.true[rows]
+    share = float(wrong.mean()) if len(rows) else 0.0
+    count = sum(len(table) for table in trusted)
+    return found, Promise(way=way, verified=count, fixes=len(rows), wrong=share)
+
+
+def show(promises: list[Promise], verified: str, way: str) -> None:
+    """Print one line."""
+    made = [promise for promise in promises if promise.fixes]
+    fixes = median(promise.fixes for promise in promises)
+    wrong = f"{sum(p.fixes * p.wrong for p in made) / sum(p.fixes for p in made):.1%}" if made else "–"
+    broken = sum(promise.is_broken for promise in made)
+    print(f"{verified:>12}{way:>10}{f'{len(made)} of {len(promises)}':>13}{fixes:16,.0f}{wrong:>8}{broken:8}")
+
+
+if __name__ == "__main__":
+    main()
