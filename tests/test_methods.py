@@ -278,6 +278,8 @@ def test_joint_optimization_changes_wrong_labels() -> None:
 def test_pencil_moves_labels_down_the_gradient_in_its_second_phase_alone() -> None:
     method = make("pencil", label_rate=300.0)
     assert (method.relabel, method.fixed) == (2, 6)
+    assert [method.schedule_position(epoch) for epoch in (0, 5, 6, 8)] == [0, 0, 0, 0.5]
+    assert [method.rate_factor(epoch) for epoch in (0, 5, 6, 9)] == pytest.approx([1, 1, 10 / 3, 10 / 3])
     run_epochs(method, 2)
     start = 10.0 * F.one_hot(method.task.labels, K).float()
     assert torch.equal(method.label_logits_NK, start)

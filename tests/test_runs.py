@@ -12,7 +12,7 @@ import pytest
 import torch
 from test_data_sets import png, write_food101n
 
-from labelfix.benchmark.methods import METHODS
+from labelfix.benchmark.methods import METHODS, Batch
 from labelfix.benchmark.run_data import gather
 from labelfix.benchmark.runs import execute, learning_rate_at
 from labelfix.benchmark.settings import RunSettings
@@ -131,6 +131,22 @@ def test_schedules() -> None:
     assert step == pytest.approx([1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4])
     cosine = [learning_rate_at(p, 2.0, LearningRateSchedule.COSINE) for p in (0, 0.5)]
     assert cosine == pytest.approx([2.0, 1.0])
+
+
+def test_a_method_may_change_the_rate_of_the_schedule(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind, seen = METHODS["cross_entropy"], []
+
+    class Watched(kind):  # type: ignore[misc, valid-type]
+        def rate_factor(self, epoch: int) -> float:
+            return 3.0 if epoch else 1.0
+
+        def step(self, batch: Batch) -> torch.Tensor:
+            seen.append((batch.epoch, batch.learning_rate, self.optimizer.param_groups[0]["lr"]))
+            return super().step(batch)
+
+    monkeypatch.setitem(METHODS, "cross_entropy", Watched)
+    execute(tiny(learning_rate=0.2), folder=folder, device="cpu")
+    np.testing.assert_allclose(np.unique(seen, axis=0), [(0, 0.2, 0.2), (1, 0.3, 0.3)])
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,9 @@ def list_(
         return
     typer.echo("methods")
     for name, settings in methods.items():
-        typer.echo(f"  {name:20}" + ", ".join(f"{option}={value}" for option, value in settings.items()))
+        typer.echo(
+            f"  {name:20}" + ", ".join(f"{option}={_short(value)}" for option, value in settings.items())
+        )
     typer.echo("data sets   " + ", ".join(DATA_SETS))
     typer.echo("noises      " + ", ".join([*NOISES, "none", "real (as the data set comes)"]))
     typer.echo("            human labels of CIFAR-10N by their names (aggre, random1, …)")
@@ -202,6 +204,10 @@ def _changed_grid(
     if warmup_epochs is not None:
         changes["warmup_epochs"] = warmup_epochs
     return replace(grid, **changes)
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _parse_noise(text: str) -> tuple[str, float | None]:

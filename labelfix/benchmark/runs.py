@@ -118,7 +118,7 @@ class _Training:
         """Train for one epoch, then measure."""
         begin = time.perf_counter()
         torch.manual_seed(random_seed(self.settings.seed, epoch, "masks and shifts"))
-        rate = learning_rate_at(
+        rate = self.method.rate_factor(epoch) * learning_rate_at(
             self.method.schedule_position(epoch),
             self.settings.learning_rate,
             self.settings.learning_rate_schedule,

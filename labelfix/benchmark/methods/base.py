@@ -107,6 +107,10 @@ class Method(ABC):
         """Return where the learning-rate schedule is in an epoch, from 0 (its start) up to below 1."""
         return epoch / self.task.epochs
 
+    def rate_factor(self, epoch: int) -> float:
+        """Return by what the learning rate of the schedule is multiplied in an epoch."""
+        return 1.0
+
     def start_epoch(self, epoch: int) -> None:
         """Prepare for an epoch, counted from 0."""
         self.model.train()

@@ -5,11 +5,12 @@ Every row has label logits ytilde, K times the one-hot label at first, and y = s
     L = (1 / c) * KL(p || y) + alpha * L_o + (beta / c) * entropy(p),    L_o = -log y_label,    c classes,
 
 all averaged over the batch. Three phases: cross-entropy on the given labels; L, with ytilde <- ytilde - lambda *
-dL / dytilde after every step; (1 / c) KL(p || y) with the labels fixed. The learning rate falls in the last alone.
+dL / dytilde after every step; (1 / c) KL(p || y) with the labels fixed. The learning rate rests in the first two;
+in the last it starts from `fixed_rate_factor` times as much, and falls.
 
 Yi & Wu, "Probabilistic End-to-end Noise Correction for Learning with Noisy Labels", CVPR 2019, arXiv 1903.07788,
-section 3. Defaults: phases at epochs 70 and 200 of 320 and K = 10, theirs; alpha .4, beta .1 and lambda 600 are
-those of the authors' published code (the paper has lambda by noise rate).
+section 3. Defaults: phases at epochs 70 and 200 of 320 and K = 10, theirs; alpha .4, beta .1, lambda 600 and a
+learning rate of .06, then .2, are those of the authors' published code (the paper has lambda by noise rate).
 """
 
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ __all__ = ["Pencil", "PencilSettings", "pencil_loss"]
 
 @dataclass(frozen=True, kw_only=True)
 class PencilSettings(Settings):
-    """Weights of the losses, step of the labels, scale they start from, and when the phases begin."""
+    """Weights of the losses, step and first scale of the labels, begin of the phases, rate of the last one."""
 
     alpha: float = 0.4
     beta: float = 0.1
@@ -33,6 +34,7 @@ class PencilSettings(Settings):
     init_scale: float = 10.0
     relabel_share: float = 70 / 320
     fixed_share: float = 200 / 320
+    fixed_rate_factor: float = 0.2 / 0.06
 
 
 def pencil_loss(
@@ -60,6 +62,10 @@ class Pencil(Method):
     def schedule_position(self, epoch: int) -> float:
         """Return 0 until the labels rest; the last phase has the whole schedule."""
         return max(0.0, (epoch - self.fixed) / max(1, self.task.epochs - self.fixed))
+
+    def rate_factor(self, epoch: int) -> float:
+        """Return 1 until the labels rest."""
+        return self.settings.fixed_rate_factor if epoch >= self.fixed else 1.0
 
     def step(self, batch: Batch) -> Tensor:
         """Step the network, and the labels where they move."""
