@@ -17,9 +17,11 @@ import torch
 from PIL import Image
 from torch import nn
 
+from labelfix.augmentation import Augmentation
 from labelfix.config import Augment, FullConfig, NetworkConfig, Schedule
-from labelfix.pixels import Augmentation, HeldPixels
-from labelfix.training import NetworkTask, NetworkTraining, Roles, predict
+from labelfix.pixels import HeldPixels
+from labelfix.roles import Roles
+from labelfix.training import NetworkTask, NetworkTraining, predict
 
 
 def data_folder() -> Path:

@@ -19,7 +19,7 @@ from torch import Tensor
 from labelfix.config import HeadConfig
 from labelfix.errors import TrainingError
 from labelfix.folds import assign_folds
-from labelfix.mslg import head_label_gradient, head_training_gradient
+from labelfix.mslg import head_label_gradient, head_logits, head_slopes, head_training_gradient
 from labelfix.progress import Progress
 from labelfix.regression import FEATURE_LENGTH, standardisation
 
@@ -165,16 +165,16 @@ class _Heads:
             for epoch in range(epochs):
                 for batch in torch.randperm(len(self.given_N), generator=generator).split(config.batch_size):
                     learning_rate = config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
-                    features_FBD = self.inputs(batch).expand(config.folds, -1, -1)
+                    features_BD = self.inputs(batch)
                     if epoch >= config.warmup_epochs:
-                        self.move_labels(batch, features_FBD, generator)
+                        self.move_labels(batch, features_BD, generator)
                     warm_up = epoch < config.warmup_epochs
-                    self.move_heads(batch, features_FBD, learning_rate, warm_up=warm_up)
+                    self.move_heads(batch, features_BD, learning_rate, warm_up=warm_up)
                     step += 1
                 self.check_finite(epoch)
                 advance(1)
 
-    def move_labels(self, batch: Tensor, features_FBD: Tensor, generator: torch.Generator) -> None:
+    def move_labels(self, batch: Tensor, features_BD: Tensor, generator: torch.Generator) -> None:
         """One step of the label logits of the batch, in every fold that trains on them."""
         config = self.config
         count = min(config.trusted_batch_size, len(self.trusted_M))
@@ -182,10 +182,10 @@ class _Heads:
         gradient_FBK = head_label_gradient(
             self.weight_FDK,
             self.bias_FK,
-            features_FBD,
+            features_BD,
             self.label_logits_FNK[:, batch],
-            self.inputs(self.trusted_rows_M[chosen]).expand(config.folds, -1, -1),
-            self.trusted_M[chosen].expand(config.folds, -1),
+            self.inputs(self.trusted_rows_M[chosen]),
+            self.trusted_M[chosen],
             alpha=config.alpha,
             reduction=config.reduction,
             trusted_weights=self.trusted_in_FM[:, chosen],
@@ -193,10 +193,10 @@ class _Heads:
         )
         self.label_logits_FNK[:, batch] -= config.beta * gradient_FBK
 
-    def move_heads(self, batch: Tensor, features_FBD: Tensor, learning_rate: float, *, warm_up: bool) -> None:
+    def move_heads(self, batch: Tensor, features_BD: Tensor, learning_rate: float, *, warm_up: bool) -> None:
         """One step of every head on the batch: cross-entropy to the given labels, or MSLG's loss."""
         config = self.config
-        logits_FBK = torch.baddbmm(self.bias_FK.unsqueeze(1), features_FBD, self.weight_FDK)
+        logits_FBK = head_logits(self.weight_FDK, self.bias_FK, features_BD)
         weights_FB = self.in_fold_FN[:, batch]
         if warm_up:
             error_FBK = logits_FBK.softmax(-1) - F.one_hot(self.given_N[batch], self.num_classes)
@@ -209,9 +209,9 @@ class _Heads:
                 reduction=config.reduction,
                 row_weights=weights_FB,
             )
-        slope_FDK = features_FBD.mT @ slope_FBK + config.weight_decay * self.weight_FDK
-        self.momentum_FDK.mul_(config.momentum).add_(slope_FDK)
-        self.momentum_FK.mul_(config.momentum).add_(slope_FBK.sum(1))
+        slope_FDK, slope_FK = head_slopes(features_BD, slope_FBK)
+        self.momentum_FDK.mul_(config.momentum).add_(slope_FDK + config.weight_decay * self.weight_FDK)
+        self.momentum_FK.mul_(config.momentum).add_(slope_FK)
         self.weight_FDK -= learning_rate * self.momentum_FDK
         self.bias_FK -= learning_rate * self.momentum_FK
 

@@ -21,13 +21,12 @@ LAYERS = (
         "labelfix.annotator_model", "labelfix.annotators", "labelfix.audit", "labelfix.calibration",
         "labelfix.check", "labelfix.dataset", "labelfix.evidence", "labelfix.export", "labelfix.feature_store",
         "labelfix.finished", "labelfix.guarantees", "labelfix.images", "labelfix.matrices", "labelfix.neighbours",
-        "labelfix.posterior", "labelfix.record", "labelfix.report", "labelfix.rundir", "labelfix.sampling",
-        "labelfix.tables", "labelfix.transition", "labelfix.verification",
+        "labelfix.posterior", "labelfix.record", "labelfix.report", "labelfix.roles", "labelfix.rundir",
+        "labelfix.sampling", "labelfix.tables", "labelfix.transition", "labelfix.verification",
     },
     {
-        "labelfix.backbones", "labelfix.checkpoints", "labelfix.features", "labelfix.mslg", "labelfix.pixels",
-        "labelfix.regression",
-        "labelfix.soft_label_dataset",
+        "labelfix.augmentation", "labelfix.backbones", "labelfix.checkpoints", "labelfix.features", "labelfix.mslg",
+        "labelfix.pixels", "labelfix.regression", "labelfix.soft_label_dataset", "labelfix.tally",
     },
     {
         "labelfix.demo", "labelfix.full", "labelfix.gathering", "labelfix.head", "labelfix.history",

@@ -64,7 +64,19 @@ def convnet(dropout: float = 0.0) -> nn.Module:
     )
 
 
-NETWORKS: dict[str, Callable[[], nn.Module]] = {"resnet": resnet, "vit": vit, "convnet": convnet}
+def batch_norm() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.BatchNorm1d(32), nn.Linear(32, K),
+    )  # fmt: skip
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "resnet": resnet,
+    "vit": vit,
+    "convnet": convnet,
+    "batch norm": batch_norm,
+}
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -234,7 +246,7 @@ def test_finite_difference_replaces_a_missing_forward_mode_and_says_so_once() ->
     single = Opaque().float()
     single.load_state_dict(model.state_dict())
     gradient = label_gradient(single, *(t.float() if t.is_floating_point() else t for t in data), alpha=ALPHA)
-    assert relative(gradient.double(), truth) < 1e-2  # and no second warning: warnings are errors here
+    assert relative(gradient.double(), truth) < 2e-2  # and no second warning: warnings are errors here
 
 
 def test_other_faults_of_the_network_are_not_hidden() -> None:
@@ -389,12 +401,19 @@ def test_exact_trains_networks_that_double_backward_cannot(name: str) -> None:
     assert (label_logits != start).all()
 
 
-@pytest.mark.parametrize("schedule", [Schedule.EXACT, Schedule.FAST])
-def test_autocast_keeps_labels_in_float32_and_the_direction(schedule: Schedule) -> None:
-    data = batch(torch.float32)
-    moves = []
+@pytest.mark.parametrize(
+    ("schedule", "name"),
+    [
+        (Schedule.EXACT, "convnet"),
+        (Schedule.EXACT, "batch norm"),
+        (Schedule.EXACT, "vit"),
+        (Schedule.FAST, "vit"),
+    ],
+)
+def test_autocast_keeps_labels_in_float32_and_the_direction(schedule: Schedule, name: str) -> None:
+    data, moves = batch(torch.float32), []
     for dtype in (None, torch.bfloat16):
-        model = network("convnet", dtype=torch.float32)
+        model = network(name, dtype=torch.float32)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
         result = mslg_step(
             model, optimizer, *data, alpha=0.1, beta=100.0, schedule=schedule, autocast_dtype=dtype
@@ -402,6 +421,7 @@ def test_autocast_keeps_labels_in_float32_and_the_direction(schedule: Schedule) 
         assert result.label_logits.dtype == result.train_loss.dtype == torch.float32
         moves.append((result.label_logits - data[1]).flatten())
     assert F.cosine_similarity(moves[0], moves[1], dim=0) > 0.97
+    assert 0.9 < moves[0].norm() / moves[1].norm() < 1.1
 
 
 def test_a_compiled_model_takes_its_own_forward_pass() -> None:
@@ -437,10 +457,10 @@ def heads(num_heads: int = 3, dim: int = 7) -> dict[str, Tensor]:
     return {
         "weight": normal(num_heads, dim, K),
         "bias": normal(num_heads, K),
-        "features": normal(num_heads, B, dim),
+        "features": normal(B, dim),
         "label_logits": 3 * normal(num_heads, B, K),
-        "trusted_features": normal(num_heads, M, dim),
-        "trusted_labels": torch.randint(K, (num_heads, M)),
+        "trusted_features": normal(M, dim),
+        "trusted_labels": torch.randint(K, (M,)),
     }
 
 
@@ -450,9 +470,10 @@ def test_head_equals_label_gradient_equals_double_backward(reduction: str) -> No
     parts = heads()
     gradient = head_label_gradient(**parts, alpha=ALPHA, reduction=reduction)
     for head in range(3):
-        weight, bias, *data = (value[head] for value in parts.values())
-        linear = nn.Linear(len(weight), K).double()
-        linear.weight.data, linear.bias.data = weight.T, bias
+        data = [parts["features"], parts["label_logits"][head]]
+        data += [parts["trusted_features"], parts["trusted_labels"]]
+        linear = nn.Linear(parts["features"].shape[1], K).double()
+        linear.weight.data, linear.bias.data = parts["weight"][head].T, parts["bias"][head]
         truth = double_backward(linear, tuple(data), reduction=reduction)
         assert relative(label_gradient(linear, *data, alpha=ALPHA, reduction=reduction), truth) < 1e-10
         assert relative(gradient[head], truth) < 1e-10
@@ -470,8 +491,8 @@ def test_head_weight_zero_leaves_a_row_out(seed: int, reduction: str) -> None:
         **parts, **kwargs, row_weights=row_weights, trusted_weights=trusted_weights
     )
     kept = [row for row in range(B) if row != 2]
-    fewer = {name: value[:, kept] for name, value in parts.items() if name in ("features", "label_logits")}
-    fewer |= {name: value[:, :-1] for name, value in parts.items() if name.startswith("trusted")}
+    fewer = {"features": parts["features"][kept], "label_logits": parts["label_logits"][:, kept]}
+    fewer |= {name: value[:-1] for name, value in parts.items() if name.startswith("trusted")}
     torch.testing.assert_close(gradient[:, kept], head_label_gradient(**{**parts, **fewer}, **kwargs))
     assert (gradient[:, 2] == 0).all()
     torch.testing.assert_close(gradient.sum(-1), torch.zeros(2, B, dtype=torch.float64), atol=1e-12, rtol=0)

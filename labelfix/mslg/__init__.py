@@ -12,7 +12,7 @@ Algan & Ulusoy, "Meta Soft Label Generation for Noisy Labels", ICPR 2020, arXiv 
 """
 
 from labelfix.mslg.forward_mode import ForwardModeWarning
-from labelfix.mslg.heads import head_label_gradient, head_training_gradient
+from labelfix.mslg.heads import head_label_gradient, head_logits, head_slopes, head_training_gradient
 from labelfix.mslg.losses import training_loss
 from labelfix.mslg.update import (
     FAST_LABEL_INTERVAL,
@@ -29,6 +29,8 @@ __all__ = [
     "Schedule",
     "StepResult",
     "head_label_gradient",
+    "head_logits",
+    "head_slopes",
     "head_training_gradient",
     "label_gradient",
     "moves_labels",

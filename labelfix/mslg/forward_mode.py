@@ -35,10 +35,12 @@ __all__ = [
 Weights = dict[str, Tensor]
 LogitsAt = Callable[[Weights], Tensor]
 
-# Finite differences step by this times |theta| / |v|. Truncation (ReLU kinks, above all) asks for a short
-# step, rounding for a long one.
-_RELATIVE_STEP = {torch.float64: 1e-6, torch.float32: 1e-5}
-_RELATIVE_STEP_HALF = 3e-4
+# Finite differences step by this times |theta| / |v|. Truncation asks for a short step (above all ReLU kinks in
+# batch-normalised networks), rounding for a long one. On the paper's network, ResNet-18, MobileNetV3, EfficientNet,
+# ConvNeXt and a ViT after 3 and 23 steps of training on CIFAR-10, one-sided differences then keep a cosine of at
+# least .93 to the exact derivative in float32. In bfloat16 it is .999 for the last two, .86 to .94 for the first
+# two and .46 to .79 for the others.
+_RELATIVE_STEP = {torch.float64: 1e-6, torch.float32: 2e-5, torch.float16: 5e-5, torch.bfloat16: 3e-4}
 
 
 class ForwardModeWarning(UserWarning):
@@ -105,7 +107,7 @@ def difference_step(weights: Weights, v: Weights, precision: torch.dtype) -> Ten
     # bounds keep a zero-initialised head and a vanished v away from 0 / 0
     size = get_total_norm(list(weights.values())).detach().clamp_min(1e-3)
     length = get_total_norm(list(v.values())).clamp_min(1e-20)
-    return _RELATIVE_STEP.get(precision, _RELATIVE_STEP_HALF) * size / length
+    return _RELATIVE_STEP[precision] * size / length
 
 
 def stepped(weights: Weights, v: Weights, step: Tensor | float) -> Weights:

@@ -174,7 +174,7 @@ class Problem:
     def _precision(self) -> torch.dtype:
         """Number format of the forward passes."""
         dtype = self.autocast_dtype or next(iter(self.weights.values())).dtype
-        # CUDA computes float32 convolutions in TF32, which has no more digits than half precision
+        # CUDA computes float32 convolutions in TF32, which has as many digits as float16
         return torch.float16 if self.images.is_cuda and dtype is torch.float32 else dtype
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
