@@ -101,8 +101,8 @@ class Rows:
     num_classes: int
 
 
-def fit_softmax(rows: Rows, *, penalty: float, steps: int, start: Tensor | None = None) -> Tensor:
-    """Minimise cross-entropy to soft targets + penalty / 2 * |weight|^2 in every world.
+def fit_softmax(rows: Rows, *, penalty: Tensor, steps: int, start: Tensor | None = None) -> Tensor:
+    """Minimise cross-entropy to soft targets + penalty / 2 * |weight|^2 in every world, with penalties (W,).
 
     Returns
     -------
@@ -111,11 +111,14 @@ def fit_softmax(rows: Rows, *, penalty: float, steps: int, start: Tensor | None 
     """
     gram_WDD, num_classes = rows.gram, rows.num_classes
     num_worlds, width = gram_WDD.shape[:2]
-    factor_WDD = torch.linalg.cholesky(0.5 * gram_WDD + penalty * torch.eye(width, device=gram_WDD.device))
+    penalty_W11 = penalty.view(-1, 1, 1)
+    factor_WDD = torch.linalg.cholesky(
+        0.5 * gram_WDD + penalty_W11 * torch.eye(width, device=gram_WDD.device)
+    )
     weight_WDK = gram_WDD.new_zeros(num_worlds, width, num_classes) if start is None else start
     ahead_WDK, momentum = weight_WDK, 1.0
     for _ in range(steps):
-        climb_DX = -penalty * _flat(ahead_WDK)
+        climb_DX = _flat(-penalty_W11 * ahead_WDK)
         for inputs_BD, targets_BWK, inside_BW in rows.chunks():
             scores_BWK = (inputs_BD @ _flat(ahead_WDK)).view(len(inputs_BD), num_worlds, num_classes)
             rest_BWK = (targets_BWK - scores_BWK.softmax(-1)) * inside_BW.unsqueeze(-1)

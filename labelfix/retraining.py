@@ -1,4 +1,4 @@
-"""Evidence beside MSLG's, from softmax regression on the same features and folds.
+"""Evidence beside MSLG's, from softmax regression and neighbours on the same features and folds.
 
 ``given``: trained on the given labels alone, out of fold. It knows no trusted label, so it may serve every fold.
 
@@ -8,10 +8,13 @@ target of the rows outside fold f, with the truth for trusted ones; the regressi
 Nothing in world f has seen a trusted label of fold f. The probe speaks for trusted rows of fold g in world f from
 a fit without the folds f and g.
 
+``neighbours``: the votes of the nearest neighbours, of `labelfix.votes`, on the same standardised features.
+
 N rows with a given label, E extra trusted rows, P = N + E, M trusted rows, K classes, D features, F folds.
 """
 
 from collections.abc import Callable, Iterator
+from functools import cached_property, partial
 from itertools import combinations
 
 import numpy as np
@@ -24,6 +27,7 @@ from labelfix.posterior import predict_by_fold
 from labelfix.progress import Progress
 from labelfix.regression import Design, Rows, fit_softmax
 from labelfix.transition import LOG_FLOOR, label_counts
+from labelfix.votes import neighbour_votes
 
 __all__ = ["Worlds", "regression_evidence"]
 
@@ -40,7 +44,7 @@ TARGET_BYTES = 4 << 30
 def regression_evidence(
     data: HeadData, fold: np.ndarray, *, prior_rows: float, device: torch.device, progress: Progress
 ) -> dict[str, np.ndarray]:
-    """Return ``given`` and, where there are trusted pairs, ``retrained``: probabilities (N, K) float32.
+    """Return ``given`` and, where there are trusted pairs, ``retrained`` and ``neighbours``: (N, K) float32 each.
 
     Parameters
     ----------
@@ -56,16 +60,7 @@ def regression_evidence(
         Receives how far the fits are.
     """
     ordered, order_N = data.in_hash_order()
-    worlds = Worlds(ordered, fold[order_N], device)
-    with progress.stage("Fitting regressions", 2, "steps") as advance:
-        given_NK = worlds.out_of_fold(worlds.given_targets())
-        found = {"given": given_NK}
-        advance(1)
-        size = worlds.num_folds * given_NK.nbytes
-        if (data.trusted[: len(order_N)] >= 0).any() and size <= TARGET_BYTES:
-            targets_FNK = worlds.first_posteriors(given_NK, prior_rows)
-            found["retrained"] = worlds.out_of_fold(targets_FNK)
-        advance(1)
+    found = Worlds(ordered, fold[order_N], device).evidence(prior_rows, progress)
     back = np.argsort(order_N, kind="stable")
     return {name: probs_NK[back] for name, probs_NK in found.items()}
 
@@ -91,18 +86,43 @@ class Worlds:
 
     def _grams(self) -> Tensor:
         """X^T X over the rows of each world."""
-        by_fold_FDD = torch.zeros(self.num_folds, self.design.width, self.design.width, device=self.device)
-        total_DD = torch.zeros_like(by_fold_FDD[0])
+        width = self.design.width
+        by_fold_GDD = torch.zeros(
+            self.num_folds + 1, width, width, device=self.device
+        )  # the last: in no fold
         for rows, inputs_BD in self.design.chunks():
-            total_DD += inputs_BD.T @ inputs_BD
-            for fold in range(self.num_folds):
+            for fold in range(-1, self.num_folds):
                 here_BD = inputs_BD[self.fold_P[rows] == fold]
-                by_fold_FDD[fold] += here_BD.T @ here_BD
-        return total_DD - by_fold_FDD
+                by_fold_GDD[fold] += here_BD.T @ here_BD
+        return by_fold_GDD.sum(0) - by_fold_GDD[:-1]
+
+    def evidence(self, prior_rows: float, progress: Progress) -> dict[str, np.ndarray]:
+        """Return what `regression_evidence` returns, for the rows as they are ordered here."""
+        with progress.stage("Fitting regressions", 3, "steps") as advance:
+            given_NK = self.out_of_fold(self.given_targets())
+            found = {"given": given_NK}
+            advance(1)
+            has_pairs = (self.data.trusted[: self.num_given] >= 0).any()
+            if has_pairs and self.num_folds * given_NK.nbytes <= TARGET_BYTES:
+                targets_FNK = self.first_posteriors(given_NK, prior_rows)
+                found["retrained"] = self.out_of_fold(targets_FNK)
+            advance(1)
+            if has_pairs:
+                found["neighbours"] = self.neighbour_votes()
+            advance(1)
+        return found
 
     def given_targets(self) -> np.ndarray:
         """One-hot given labels, (1, N, K): the same in all worlds."""
         return np.eye(self.data.num_classes, dtype=np.float32)[self.data.given][None]
+
+    def neighbour_votes(self) -> np.ndarray:
+        """How the nearest neighbours of every row are labelled, (N, K)."""
+        features = (
+            (rows, inputs_BD[:, :-1]) for rows, inputs_BD in self.design.chunks()
+        )  # without the constant
+        moments_DD = self.gram_FDD.sum(0)[:-1, :-1]
+        return neighbour_votes(features, moments_DD, self.data.given, self.data.num_classes)
 
     # -------------------------------------------------------------------------------------- cross-fitted fits
 
@@ -118,12 +138,13 @@ class Worlds:
             num_classes=self.data.num_classes,
         )
 
-        def attempt(penalty: float) -> tuple[float, Tensor]:
-            weight_FDK = fit_softmax(rows, penalty=penalty, steps=SEARCH_STEPS)
-            return self._held_out_loss(weight_FDK, targets_FNK), weight_FDK
+        def attempt(penalty: float) -> tuple[np.ndarray, Tensor]:
+            penalty_F = torch.full((self.num_folds,), penalty, device=self.device)
+            weight_FDK = fit_softmax(rows, penalty=penalty_F, steps=SEARCH_STEPS)
+            return self._held_out_losses(weight_FDK, targets_FNK), weight_FDK
 
-        penalty, weight_FDK = _search(attempt)
-        weight_FDK = fit_softmax(rows, penalty=penalty, steps=MORE_STEPS, start=weight_FDK)
+        penalty_F, weight_FDK = _search(attempt, self.num_folds)
+        weight_FDK = fit_softmax(rows, penalty=penalty_F, steps=MORE_STEPS, start=weight_FDK)
         return np.exp(np.concatenate([log_BK.cpu().numpy() for _, log_BK in self._speak(weight_FDK)]))
 
     def _chunks(self, targets_FNK: np.ndarray, extra: bool) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -152,23 +173,28 @@ class Worlds:
                 own = self.fold_P[rows]
                 yield rows, scores_BFK[torch.arange(count, device=self.device), own].log_softmax(-1)
 
-    def _held_out_loss(self, weight_FDK: Tensor, targets_FNK: np.ndarray) -> float:
-        """Mean cross-entropy to the target of each row in its own world, which its trusted label did not make."""
-        total = 0.0
+    def _held_out_losses(self, weight_FDK: Tensor, targets_FNK: np.ndarray) -> np.ndarray:
+        """Mean cross-entropy (F,) of each fold to its targets, which its own trusted labels did not make."""
+        total_F = np.zeros(self.num_folds)
         for rows, log_BK in self._speak(weight_FDK):
-            world = self.fold_N[rows] if len(targets_FNK) > 1 else 0
-            target_BK = targets_FNK[world, np.arange(rows.start, rows.stop)]
-            total -= float((torch.from_numpy(target_BK).to(self.device) * log_BK).sum(dtype=torch.float64))
-        return total / self.num_given
+            fold_B = self.fold_N[rows]
+            world_B = fold_B if len(targets_FNK) > 1 else 0
+            target_BK = targets_FNK[world_B, np.arange(rows.start, rows.stop)]
+            agreement_B = (torch.from_numpy(target_BK).to(self.device) * log_BK).sum(1, dtype=torch.float64)
+            total_F -= np.bincount(fold_B, agreement_B.cpu().numpy(), self.num_folds)
+        return total_F / np.bincount(self.fold_N, minlength=self.num_folds)
 
     def probe(self) -> np.ndarray:
         """Probabilities (N, K) from a regression on the trusted rows alone, without those of the row's fold."""
-        probes = _Probes(self.design, self.data, self.fold_P, self.num_folds)
         probs_NK = np.empty((self.num_given, self.data.num_classes), np.float32)
         for world in range(self.num_folds):
             inside = self.fold_N == world
-            probs_NK[inside] = probes.everywhere(world, self.num_given)[inside]
+            probs_NK[inside] = self._probes.everywhere(world, self.num_given)[inside]
         return probs_NK
+
+    @cached_property
+    def _probes(self) -> "_Probes":
+        return _Probes(self.design, self.data, self.fold_P, self.num_folds)
 
     # ---------------------------------------------------------------------------------------- first posteriors
 
@@ -177,12 +203,11 @@ class Worlds:
         given, pairs = self.data.given, np.flatnonzero(self.data.trusted[: self.num_given] >= 0)
         true, fold = self.data.trusted[pairs].astype(np.int64), self.fold_N[pairs]
         soft_counts = label_counts(given_NK, given)
-        probes = _Probes(self.design, self.data, self.fold_P, self.num_folds)
         targets_FNK = np.empty((self.num_folds, *given_NK.shape), np.float32)
         for world in range(self.num_folds):
             others = fold != world
-            probe_NK = probes.everywhere(world, self.num_given)
-            probe_MK = probes.nested(world, pairs, fold)
+            probe_NK = self._probes.everywhere(world, self.num_given)
+            probe_MK = self._probes.nested(world, pairs, fold)
             logs = np.log(np.maximum(np.stack([given_NK[pairs], probe_MK]), LOG_FLOOR))
             trusted = TrustedRows(
                 log_probs=logs,
@@ -223,7 +248,8 @@ class _Probes:
             gram=gram_WDD,
             num_classes=data.num_classes,
         )
-        self.weight_WDK = fit_softmax(rows, penalty=PROBE_PENALTY, steps=PROBE_STEPS)
+        penalty_W = torch.full((len(self.left_out),), PROBE_PENALTY, device=design.device)
+        self.weight_WDK = fit_softmax(rows, penalty=penalty_W, steps=PROBE_STEPS)
 
     def everywhere(self, world: int, num_given: int) -> np.ndarray:
         """Probabilities (N, K) from the probe without fold `world`."""
@@ -245,18 +271,29 @@ class _Probes:
         return probs_MK
 
 
-def _search(attempt: Callable[[float], tuple[float, Tensor]]) -> tuple[float, Tensor]:
-    """Return the penalty with the least loss, from the first one up or down, and its weights."""
-    first = PENALTIES.index(FIRST_PENALTY)
-    best, (best_loss, best_weight) = first, attempt(FIRST_PENALTY)
+def _search(attempt: Callable[[float], tuple[np.ndarray, Tensor]], num_worlds: int) -> tuple[Tensor, Tensor]:
+    """Return each world's penalty (W,) with the least loss, from the first one up or down, and its weights.
+
+    A world looks at its own losses alone, so that its choice knows nothing of what other worlds have seen.
+    """
+    tried: dict[int, tuple[np.ndarray, Tensor]] = {}
+
+    def loss(world: int, number: int) -> float:
+        if number not in tried:
+            tried[number] = attempt(PENALTIES[number])
+        return float(tried[number][0][world])
+
+    chosen = [_least(partial(loss, world)) for world in range(num_worlds)]
+    weight_WDK = torch.stack([tried[number][1][world] for world, number in enumerate(chosen)])
+    return weight_WDK.new_tensor([PENALTIES[number] for number in chosen]), weight_WDK
+
+
+def _least(loss: Callable[[int], float]) -> int:
+    """Return the number of the penalty at which the loss stops falling, from the first one up, or else down."""
+    first = best = PENALTIES.index(FIRST_PENALTY)
     for direction in (1, -1):
-        number = first + direction
-        while 0 <= number < len(PENALTIES):
-            loss, weight = attempt(PENALTIES[number])
-            if loss >= best_loss:
-                break
-            best, best_loss, best_weight = number, loss, weight
-            number += direction
+        while 0 <= best + direction < len(PENALTIES) and loss(best + direction) < loss(best):
+            best += direction
         if best != first:
             break
-    return PENALTIES[best], best_weight
+    return best

@@ -26,7 +26,7 @@ LAYERS = (
     },
     {
         "labelfix.augmentation", "labelfix.backbones", "labelfix.checkpoints", "labelfix.features", "labelfix.mslg",
-        "labelfix.pixels", "labelfix.regression", "labelfix.soft_label_dataset", "labelfix.tally",
+        "labelfix.pixels", "labelfix.regression", "labelfix.soft_label_dataset", "labelfix.tally", "labelfix.votes",
     },
     {
         "labelfix.demo", "labelfix.full", "labelfix.gathering", "labelfix.head", "labelfix.history",

@@ -51,8 +51,7 @@ def test_no_trusted_label_reaches_its_own_fold():
     )
     inside = fold == 2
     assert np.array_equal(before["given"], after["given"])
-    # the penalty is one number for all worlds: allow it to differ, but nothing else
-    assert np.abs(before["retrained"][inside] - after["retrained"][inside]).max() < 0.02
+    np.testing.assert_allclose(before["retrained"][inside], after["retrained"][inside], atol=1e-6)
     assert np.abs(before["retrained"][~inside] - after["retrained"][~inside]).max() > 0.05
 
 
@@ -105,7 +104,9 @@ def test_fit_softmax_finds_the_optimum(penalty):
             yield values, targets[rows].unsqueeze(1), inside[rows]
 
     gram = (inputs.T @ inputs).unsqueeze(0)
-    weight = fit_softmax(Rows(chunks=chunks, gram=gram, num_classes=3), penalty=penalty, steps=200)
+    weight = fit_softmax(
+        Rows(chunks=chunks, gram=gram, num_classes=3), penalty=torch.tensor([penalty]), steps=200
+    )
     exact = torch.zeros(13, 3, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([exact], max_iter=500, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
 

@@ -28,7 +28,7 @@ from labelfix.head import HeadData, cross_fit_head
 from labelfix.images import ImageFolder
 from labelfix.posterior import verdict
 from labelfix.progress import Progress, SilentProgress
-from labelfix.retraining import Worlds, regression_evidence
+from labelfix.retraining import Worlds
 from labelfix.transition import Transition, label_counts
 
 __all__ = ["FIGURES", "METHODS", "SUITE", "LabelTask", "compare", "read_task"]
@@ -146,11 +146,9 @@ def compare(task: LabelTask, *, trusted: int, draw: int) -> Iterator[tuple[str, 
     device = choose_device("auto")
     fitted = cross_fit_head(data, HeadConfig(), seed=draw, device=device, progress=SilentProgress())
     prior_rows = VerdictConfig().prior_rows
-    more = regression_evidence(
-        data, fitted.fold, prior_rows=prior_rows, device=device, progress=SilentProgress()
-    )
-    given_probs = more.pop("given")
     worlds = Worlds(data, fitted.fold, device)
+    more = worlds.evidence(prior_rows, SilentProgress())
+    given_probs = more.pop("given")
     judged = verdict(
         given_probs,
         task.given,
