@@ -24,7 +24,7 @@ from labelfix.checkpoints import Checkpoints, StopRequest, stop_on_signals
 from labelfix.config import CleanConfig, Precision, option_owners
 from labelfix.dataset import LabelTable
 from labelfix.errors import InputError, TrainingError
-from labelfix.features import choose_device, choose_dtype
+from labelfix.features import FrozenNetwork, choose_device, choose_dtype
 from labelfix.folds import assign_folds, hash_keys
 from labelfix.history import EpochRow, Watcher, watching, write_history
 from labelfix.images import ImageFolder
@@ -90,10 +90,14 @@ class FullEvidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Gathered:
-    """`gather_full`'s evidence, with the table of the readable images, why not the others, and a record."""
+    """`gather_full`'s evidence, with the table of the readable images, why not the others, and a record.
+
+    `features` are those of the backbone before training, (P, D) float16.
+    """
 
     table: LabelTable
     evidence: FullEvidence
+    features: np.ndarray
     unreadable: dict[str, str]
     record: dict[str, Any]
 
@@ -155,6 +159,7 @@ def gather_full(
     identity = _identity(table, config, backbone, said["images_digest"], device)
     checkpoints = Checkpoints.open(run.path, identity, resume=resume)
     evidence = train_folds(data, backbone, config, checkpoints, device=device, run=run, progress=progress)
+    features = _frozen_features(data, backbone, config, device, progress)
     record = {
         "backbone": backbone.name,
         "weights_digest": backbone.weights_digest,
@@ -163,7 +168,7 @@ def gather_full(
         "held_out_rows": int(evidence.calibrating.sum()),
         **said,
     }
-    return Gathered(table=table, evidence=evidence, unreadable=unreadable, record=record)
+    return Gathered(table=table, evidence=evidence, features=features, unreadable=unreadable, record=record)
 
 
 class _Renumbered:
@@ -201,6 +206,20 @@ def _identity(
             "labelfix": labelfix.__version__, "timm": timm.__version__, "torch": torch.__version__.split("+")[0]
         },
     }  # fmt: skip
+
+
+def _frozen_features(
+    data: FullData, backbone: Backbone, config: CleanConfig, device: torch.device, progress: Progress
+) -> np.ndarray:
+    """Features (P, D) float16 of all images from the backbone as it was before training."""
+    network = FrozenNetwork(backbone, device, _training_dtype(config, device) or torch.float32)
+    chunks = torch.arange(len(data.trusted)).split(config.features.inference_batch)
+    with progress.stage("Computing features", len(data.trusted), "images") as advance, network.context():
+        parts = []
+        for pixels in data.pixels.batches(chunks):
+            parts.append(network(pixels))
+            advance(len(pixels))
+    return np.concatenate(parts)
 
 
 def _training_dtype(config: CleanConfig, device: torch.device) -> torch.dtype | None:

@@ -3,13 +3,16 @@
 import copy
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+import torch._functorch.config as functorch_config
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch._dynamo.backends.debugging import aot_eager
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -424,13 +427,23 @@ def test_autocast_keeps_labels_in_float32_and_the_direction(schedule: Schedule, 
     assert 0.9 < moves[0].norm() / moves[1].norm() < 1.1
 
 
+@functorch_config.patch(donated_buffer=False)
 def test_a_compiled_model_takes_its_own_forward_pass() -> None:
-    data, labels = batch(), []
-    for wrap in (lambda model: model, lambda model: torch.compile(model, backend="eager")):
-        model = network("convnet")
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        labels.append(mslg_step(wrap(model), optimizer, *data, alpha=0.1, beta=9.0).label_logits)
+    images, *_ = data = batch()
+    labels, calls = [], []
+
+    def counted(graph: Any, inputs: Any) -> Any:
+        calls.append(graph)
+        return aot_eager(graph, inputs)
+
+    for wrap in (lambda model: model, lambda model: torch.compile(model, backend=counted)):
+        eager = network("convnet")
+        model = wrap(eager)
+        model(images).sum().backward()  # compiled with a plain backward pass, as in a warm-up
+        optimizer = torch.optim.SGD(eager.parameters(), lr=0.1)
+        labels.append(mslg_step(model, optimizer, *data, alpha=0.1, beta=9.0).label_logits)
     torch.testing.assert_close(labels[0], labels[1])
+    assert len(calls) == 1
 
 
 # ------------------------------------------------------------------------------------------ training loss

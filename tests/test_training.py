@@ -277,6 +277,9 @@ def test_command_line_trains_the_full_network(tiny: TinySet, weights: Path) -> N
         3,
     )
     assert record["evidence"]["storage"] == "mapped"
+    # frozen features speak beside the trained network, and explain suspects
+    assert {"probs", "given", "retrained", "neighbours"} <= set(record["weights"])
+    assert (out / "neighbours.parquet").exists()
     assert not (out / "checkpoints").exists()
     # every trusted row has its trusted label; the figures rest on the held-out ones alone
     trusted = soft_labels.filter(soft_labels["trusted_label"].is_valid())

@@ -163,8 +163,10 @@ def mslg_step(
     Parameters
     ----------
     model
-        Maps images to logits; its mode (train or eval) is kept. With dropout, `torch.compile` draws other
-        masks than the eager passes: leave such models uncompiled.
+        Maps images to logits; its mode (train or eval) is kept. With `torch.compile`, the pass over the batch is
+        compiled; ``exact`` then needs ``torch._functorch.config.donated_buffer = False`` before the first call
+        of the model, because it passes backward twice. Leave models with dropout uncompiled: other masks would be
+        drawn than in the other passes.
     optimizer
         Steps on the parameters that require a gradient; gradients of a former step are cleared first.
     images, label_logits
