@@ -77,7 +77,8 @@ class RunDirectory:
             raise OutputError(
                 f"{path}: holds an unfinished run. Go on with it with --resume, or start over with --force."
             )
-        if finished or (force and not resume):  # a finished run has none, unless it was killed at the very end
+        # a finished run has checkpoints only if it was killed at the very end
+        if finished or (force and not resume):
             run.discard_checkpoints()
         if present and not force and not unfinished:
             raise OutputError(
