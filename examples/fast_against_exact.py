@@ -9,12 +9,19 @@ and the same warm-up, for every seed, and prints test accuracies with the paired
 
 import argparse
 import itertools
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
-from planted import Experiment, data_folder, hardware, paired_interval, read_images
+from planted import (
+    Experiment,
+    data_folder,
+    hardware,
+    paired_interval,
+    read_images,
+    recorded_settings,
+    write_json,
+)
 from torch import nn
 
 from labelfix.benchmark.noise import feature_dependent_noise
@@ -113,9 +120,13 @@ def report(rows: list[dict], arguments: argparse.Namespace) -> None:
         print(f"{one} - {other}: {mean:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}")
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        settings = {name: str(value) for name, value in vars(arguments).items()}
-        content = {"settings": settings, "hardware": hardware(), "rows": rows, "differences": differences}
-        (arguments.out / "fast_against_exact.json").write_text(json.dumps(content, indent=2) + "\n")
+        content = {
+            "settings": recorded_settings(arguments),
+            "hardware": hardware(),
+            "rows": rows,
+            "differences": differences,
+        }
+        write_json(arguments.out / "fast_against_exact.json", content)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,18 @@
 """What the experiments share: image data from LABELFIX_DATA, planted label noise, and three ways to train.
 
+With a folder to keep them in, every finished run and every epoch of an unfinished one are saved: the same command
+goes on where it was stopped, or killed.
+
 Shape suffixes: N rows, K classes.
 """
 
+import argparse
 import io
+import json
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +22,13 @@ import torch
 from PIL import Image
 from torch import nn
 
+from labelfix.augmentation import Augmentation
+from labelfix.checkpoints import Checkpoints
 from labelfix.config import Augment, FullConfig, NetworkConfig, Schedule
-from labelfix.pixels import Augmentation, HeldPixels
-from labelfix.training import NetworkTask, NetworkTraining, Roles, predict
+from labelfix.history import EpochRow
+from labelfix.pixels import HeldPixels
+from labelfix.roles import Roles
+from labelfix.training import NetworkTask, NetworkTraining, predict
 
 
 def data_folder() -> Path:
@@ -38,6 +47,26 @@ def read_images(name: str, split: str, rows: slice | np.ndarray) -> tuple[np.nda
     images = [np.asarray(Image.open(io.BytesIO(content))) for content in table["image"].to_pylist()]
     pixels = np.stack(images)
     return pixels.reshape(*pixels.shape[:3], -1), table["label"].to_numpy().astype(np.int64)
+
+
+class Kept:
+    """Checkpoints of one comparison, or of nothing."""
+
+    def __init__(self, checkpoints: Checkpoints | None, prefix: str):
+        self.checkpoints = checkpoints
+        self.prefix = prefix
+
+    def save(self, name: str, state: dict[str, Any]) -> None:
+        """Keep `state` under `name`."""
+        if self.checkpoints is not None:
+            self.checkpoints.save(f"{self.prefix}-{name}", state)
+
+    def load(self, name: str) -> dict[str, Any] | None:
+        """Return what was kept under `name`, None where there is nothing."""
+        return None if self.checkpoints is None else self.checkpoints.load(f"{self.prefix}-{name}")
+
+
+NOTHING_KEPT = Kept(None, "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +92,17 @@ class Experiment:
     num_classes: int = 10
 
     def compare(
-        self, loop: NetworkConfig, full: FullConfig, schedules: list[Schedule], seed: int
-    ) -> list[dict[str, Any]]:
+        self,
+        loop: NetworkConfig,
+        full: FullConfig,
+        schedules: list[Schedule],
+        seed: int,
+        kept: Kept = NOTHING_KEPT,
+    ) -> Iterator[dict[str, Any]]:
         """Train with cross-entropy and with MSLG under each schedule, from one initialisation.
 
-        The warm-up is the same for all, so it is run once, within the cross-entropy run.
+        The warm-up is the same for all, so it is run once, within the cross-entropy run. Yields a dictionary as
+        soon as it is there: method, seed, test_accuracy, labels (N,), history, and seconds, of all its epochs.
         """
         torch.manual_seed(seed)
         initial = self.network().state_dict()
@@ -76,13 +111,14 @@ class Experiment:
         def keep(state: dict[str, Any]) -> None:
             if state["epoch"] == loop.warmup_epochs:
                 after_warm_up.update(_copied(state))
+                kept.save("warm-up", after_warm_up)
 
         plain = replace(loop, warmup_epochs=loop.epochs)
-        results = [self._train("cross-entropy", initial, None, plain, full, seed, keep)]
+        yield self._train("cross-entropy", initial, None, plain, full, seed, kept, keep)
+        after_warm_up = after_warm_up or kept.load("warm-up") or {}
         for schedule in schedules:
             options = replace(full, schedule=schedule)
-            results.append(self._train(str(schedule), initial, after_warm_up, loop, options, seed))
-        return results
+            yield self._train(str(schedule), initial, after_warm_up, loop, options, seed, kept)
 
     def _train(
         self,
@@ -92,30 +128,40 @@ class Experiment:
         loop: NetworkConfig,
         full: FullConfig,
         seed: int,
-        save: Callable[[dict[str, Any]], None] = lambda state: None,
+        kept: Kept,
+        also: Callable[[dict[str, Any]], None] = lambda state: None,
     ) -> dict[str, Any]:
+        result = kept.load(f"{method}-result")
+        if result is not None:
+            return {**result, "labels": result["labels"].numpy(), "history": _rows(result["history"])}
         model = self.network()
         model.load_state_dict(initial)
         model.to(self.device, memory_format=torch.channels_last)
         task = self._task(loop, full, seed)
         training = NetworkTraining(model, task)
-        if state is not None:
+        state = kept.load(method) or state
+        if state:
             training.restore(_copied(state))
-        began = time.perf_counter()
+
+        def save(state: dict[str, Any]) -> None:
+            also(state)
+            kept.save(method, state)
+
         training.run(save=save)
-        seconds = time.perf_counter() - began
         first = len(self.given) + len(self.trusted)
         chunks = torch.arange(first, first + len(self.test)).split(512)
         predicted = torch.cat([p.argmax(1).cpu() for p in predict(model, task, chunks)]).numpy()
-        labels = training.label_logits_PK[: len(self.given)].argmax(1).cpu().numpy()
-        return {
+        labels = training.label_logits_PK[: len(self.given)].argmax(1).cpu()
+        result = {
             "method": method,
             "seed": seed,
             "test_accuracy": float((predicted == self.test).mean()),
             "labels": labels,
-            "seconds": seconds,
-            "history": training.history,
+            "seconds": sum(row.seconds for row in training.history),
+            "history": [asdict(row) for row in training.history],
         }
+        kept.save(f"{method}-result", result)
+        return {**result, "labels": labels.numpy(), "history": training.history}
 
     def _task(self, loop: NetworkConfig, full: FullConfig, seed: int) -> NetworkTask:
         num_given, num_trusted = len(self.given), len(self.trusted)
@@ -148,6 +194,10 @@ class Experiment:
         return torch.from_numpy(self.pixels).to(self.device) if self.device.type == "cuda" else self.pixels
 
 
+def _rows(history: list[dict[str, Any]]) -> list[EpochRow]:
+    return [EpochRow(**row) for row in history]
+
+
 def _copied(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return value.detach().clone()
@@ -177,3 +227,15 @@ def hardware() -> dict[str, str]:
         "torch": torch.__version__,
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def recorded_settings(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return what was asked for, without where it went: a result says nothing of the machine's folders."""
+    return {name: str(value) for name, value in vars(arguments).items() if name != "out"}
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Replace a file, atomically."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)

@@ -22,7 +22,7 @@ from labelfix.rundir import CHECKPOINT_FOLDER
 
 __all__ = ["Checkpoints", "StopRequest", "stop_on_signals"]
 
-FORMAT = 1
+FORMAT = 2
 _IDENTITY = "identity.json"
 
 

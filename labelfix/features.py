@@ -27,7 +27,7 @@ from labelfix.feature_store import FeatureStore, FileDigests, FileState, cache_f
 from labelfix.images import ImageFolder, Unreadable, decode_image
 from labelfix.progress import Progress
 
-__all__ = ["FeatureMatrix", "choose_device", "extract_features"]
+__all__ = ["FeatureMatrix", "FrozenNetwork", "choose_device", "extract_features"]
 
 # Bump when decoding or resizing changes, so that stored features are not mistaken for the new ones.
 PIPELINE_VERSION = 1
@@ -110,7 +110,7 @@ def extract_features(
     decoded = 0
     if todo:
         dataset = _ImageFiles([folder.path(keys[i]) for i in todo], backbone, store.known())
-        forward = _Forward(backbone, device, dtype)
+        forward = FrozenNetwork(backbone, device, dtype)
         with (
             _PartWriter(store) as writer,
             progress.stage("Computing features", len(todo), "images") as advance,
@@ -262,7 +262,17 @@ def _batches(dataset: _ImageFiles, config: FeatureConfig, device: torch.device) 
 # --------------------------------------------------------------------------------------------- the forward pass
 
 
-class _Forward:
+class FrozenNetwork:
+    """A backbone on a device, from pixels to features.
+
+    Parameters
+    ----------
+    backbone
+        Its module moves to `device`.
+    dtype
+        Number format of the forward pass.
+    """
+
     def __init__(self, backbone: Backbone, device: torch.device, dtype: torch.dtype):
         self.name = backbone.name
         self.device = device
@@ -279,7 +289,13 @@ class _Forward:
 
     @torch.inference_mode()
     def __call__(self, pixels: torch.Tensor) -> np.ndarray:
-        """Return the features of (B, 3, side, side) uint8 pixels as (B, D) float16."""
+        """Return the features of (B, 3, side, side) uint8 pixels as (B, D) float16.
+
+        Raises
+        ------
+        TrainingError
+            When they are not finite.
+        """
         images = pixels.to(self.device, non_blocking=True).to(torch.float32)
         images = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         features = self.module(images).float()

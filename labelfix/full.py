@@ -1,16 +1,11 @@
 """``--train full``: from a folder of images to evidence for the verdict, by MSLG on the network itself.
 
-With one fold, a stratified share of the (given, trusted) pairs is held out: training never sees their trusted
-labels, but the images train on their given labels, exactly as the images do that nobody verified. So what the
-network and the label store say of a held-out pair is distributed as what they say of any other image, memorised
-given labels included, and weights and estimates that the verdict draws from these pairs hold for the other
-images. Probabilities of images that the network never saw would not do: it has learnt some given labels by
-heart, and a verdict fitted on unseen images would count such a label twice. The other trusted pairs serve
-the meta-loss, and no figure rests on them.
+What each image is for, and which trusted labels training never sees, is `labelfix.roles`; the loop is
+`labelfix.training`. Here the stages are joined: decode, train one network per fold with checkpoints, and ask the
+networks about every image. The features of the backbone as it was before training are kept beside, for the
+evidence that is fitted to frozen features.
 
-With F > 1 folds, network f sees neither the given nor the trusted labels of fold f, and every pair calibrates.
-
-N images with a given label, E extra trusted ones, P = N + E, K classes, F folds.
+N images with a given label, E extra trusted ones, P = N + E, K classes, F folds, D features.
 """
 
 import hashlib
@@ -23,19 +18,21 @@ import torch
 from torch import Tensor, nn
 
 import labelfix
+from labelfix.augmentation import Augmentation
 from labelfix.backbones import Backbone, load_backbone, trainable_network
 from labelfix.checkpoints import Checkpoints, StopRequest, stop_on_signals
-from labelfix.config import CleanConfig, Precision, TrustedRole, option_owners
+from labelfix.config import CleanConfig, Precision, option_owners
 from labelfix.dataset import LabelTable
 from labelfix.errors import InputError, TrainingError
-from labelfix.features import choose_device, choose_dtype
+from labelfix.features import FrozenNetwork, choose_device, choose_dtype
 from labelfix.folds import assign_folds, hash_keys
 from labelfix.history import EpochRow, Watcher, watching, write_history
 from labelfix.images import ImageFolder
-from labelfix.pixels import Augmentation, PixelSource, PixelStore, decode_images, describe
+from labelfix.pixels import PixelSource, PixelStore, decode_images, describe
 from labelfix.progress import Progress
+from labelfix.roles import Roles, roles_of_fold, roles_of_one
 from labelfix.rundir import RunDirectory
-from labelfix.training import NetworkTask, NetworkTraining, Roles, predict, random_seed
+from labelfix.training import NetworkTask, NetworkTraining, predict, random_seed
 
 __all__ = ["FullData", "FullEvidence", "Gathered", "gather_full", "train_folds"]
 
@@ -93,10 +90,14 @@ class FullEvidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Gathered:
-    """`gather_full`'s evidence, with the table of the readable images, why not the others, and a record."""
+    """`gather_full`'s evidence, with the table of the readable images, why not the others, and a record.
+
+    `features` are those of the backbone before training, (P, D) float16.
+    """
 
     table: LabelTable
     evidence: FullEvidence
+    features: np.ndarray
     unreadable: dict[str, str]
     record: dict[str, Any]
 
@@ -158,6 +159,7 @@ def gather_full(
     identity = _identity(table, config, backbone, said["images_digest"], device)
     checkpoints = Checkpoints.open(run.path, identity, resume=resume)
     evidence = train_folds(data, backbone, config, checkpoints, device=device, run=run, progress=progress)
+    features = _frozen_features(data, backbone, config, device, progress)
     record = {
         "backbone": backbone.name,
         "weights_digest": backbone.weights_digest,
@@ -166,7 +168,7 @@ def gather_full(
         "held_out_rows": int(evidence.calibrating.sum()),
         **said,
     }
-    return Gathered(table=table, evidence=evidence, unreadable=unreadable, record=record)
+    return Gathered(table=table, evidence=evidence, features=features, unreadable=unreadable, record=record)
 
 
 class _Renumbered:
@@ -206,6 +208,20 @@ def _identity(
     }  # fmt: skip
 
 
+def _frozen_features(
+    data: FullData, backbone: Backbone, config: CleanConfig, device: torch.device, progress: Progress
+) -> np.ndarray:
+    """Features (P, D) float16 of all images from the backbone as it was before training."""
+    network = FrozenNetwork(backbone, device, _training_dtype(config, device) or torch.float32)
+    chunks = torch.arange(len(data.trusted)).split(config.features.inference_batch)
+    with progress.stage("Computing features", len(data.trusted), "images") as advance, network.context():
+        parts = []
+        for pixels in data.pixels.batches(chunks):
+            parts.append(network(pixels))
+            advance(len(pixels))
+    return np.concatenate(parts)
+
+
 def _training_dtype(config: CleanConfig, device: torch.device) -> torch.dtype | None:
     """Number format of the forward passes; ``auto`` is bfloat16 on a GPU that computes in it, else float32."""
     precision = config.features.precision
@@ -213,59 +229,6 @@ def _training_dtype(config: CleanConfig, device: torch.device) -> torch.dtype | 
         return None
     dtype = choose_dtype(precision, device)
     return None if dtype is torch.float32 else dtype
-
-
-# ------------------------------------------------------------------------------------------------------- roles
-
-
-def roles_of_one(data: FullData, config: CleanConfig) -> tuple[Roles, np.ndarray]:
-    """Return the roles in a single network, and the (N,) bool mask of the held-out pairs."""
-    num_given = len(data.given)
-    pairs = np.flatnonzero(data.trusted[:num_given] >= 0)
-    order = np.lexsort((data.hashes[pairs], data.trusted[pairs]))
-    place = np.arange(len(pairs))
-    share = config.full.held_out_share
-    chosen = np.floor((place + 1) * share) > np.floor(place * share)  # every stratum gives its share
-    held_out = np.zeros(num_given, bool)
-    held_out[pairs[order[chosen]]] = True
-    return _roles(data, np.ones(num_given, bool), held_out, config.full.trusted_role), held_out
-
-
-def roles_of_fold(data: FullData, fold: np.ndarray, number: int, config: CleanConfig) -> Roles:
-    """Return the roles in network `number`, which sees nothing of its fold; `fold` is (N,)."""
-    return _roles(
-        data, fold != number, (fold == number) & (data.trusted[: len(fold)] >= 0), config.full.trusted_role
-    )
-
-
-def _roles(data: FullData, trains: np.ndarray, held_out: np.ndarray, role: TrustedRole) -> Roles:
-    """Return roles: `trains` (N,) may train, `held_out` (N,) trusted labels are hidden."""
-    num_given, num_images = len(data.given), len(data.trusted)
-    inside, hidden = np.ones(num_images, bool), np.zeros(num_images, bool)
-    inside[:num_given], hidden[:num_given] = trains, held_out
-    meta = (data.trusted >= 0) & inside & ~hidden
-    given = np.full(num_images, -1, np.int64)
-    given[:num_given] = data.given
-    train = inside & ~meta & (given >= 0)
-    labels = given
-    if role is TrustedRole.META_AND_TRAIN:
-        train, labels = train | meta, np.where(meta, data.trusted, given)
-    by_hash = np.argsort(data.hashes, kind="stable")
-    train_rows, meta_rows, hidden_rows = (by_hash[mask[by_hash]] for mask in (train, meta, hidden))
-    if not len(meta_rows) or len(train_rows) < 2:
-        raise InputError(
-            f"--train full: {len(train_rows)} images to train on and {len(meta_rows)} trusted ones for the "
-            "meta-loss; expected at least 2 and 1. Give more trusted labels, or use --train head."
-        )
-    return Roles(
-        train=train_rows,
-        labels=labels[train_rows],
-        fixed=meta[train_rows],
-        meta=meta_rows,
-        meta_labels=data.trusted[meta_rows],
-        held_out=hidden_rows,
-        held_out_labels=data.trusted[hidden_rows],
-    )
 
 
 # ------------------------------------------------------------------------------------------------------ training
@@ -300,12 +263,10 @@ def train_folds(
     history: list[EpochRow] = []
     with stop_on_signals() as stop, watching(progress) as watch:
         for number in range(num_folds):
+            roles = _roles(data, fold, number, config)
             if num_folds == 1:
-                roles, calibrating = roles_of_one(data, config)
-                asked = np.arange(num_given)
-            else:
-                roles = roles_of_fold(data, fold, number, config)
-                asked = np.flatnonzero(fold == number)
+                calibrating = np.isin(np.arange(num_given), roles.held_out)
+            asked = np.arange(num_given) if num_folds == 1 else np.flatnonzero(fold == number)
             task = _task(data, roles, backbone, config, number, device)
             fitted = _FoldRun(task, backbone, config, checkpoints, run, stop, watch, progress)
             result = fitted.finish(asked, history)
@@ -318,6 +279,13 @@ def train_folds(
     start = config.head.init_scale * np.eye(data.num_classes, dtype=np.float32)[data.given]
     label_logits = np.where(times > 0, total / np.maximum(times, 1), start)
     return FullEvidence(probs=probs, label_logits=label_logits, fold=fold, calibrating=calibrating)
+
+
+def _roles(data: FullData, fold: np.ndarray, number: int, config: CleanConfig) -> Roles:
+    labels, full = (data.given, data.trusted, data.hashes), config.full
+    if config.head.folds == 1:
+        return roles_of_one(*labels, held_out_share=full.held_out_share, role=full.trusted_role)
+    return roles_of_fold(*labels, fold=fold, number=number, role=full.trusted_role)
 
 
 def _task(

@@ -102,13 +102,24 @@ def _gather_full(
     _check_size(table, config)
     with clock.time("training"):
         gathered = gather_full(origin, table, config, run, resume=resume, progress=progress)
+        network = gathered.evidence
+        data = _head_data(gathered.table, gathered.features, config)
+        more = regression_evidence(
+            data,
+            network.fold,
+            prior_rows=config.verdict.prior_rows,
+            device=choose_device(config.device),
+            progress=progress,
+        )
     return Evidence(
         table=gathered.table,
-        probs=gathered.evidence.probs,
-        fold=gathered.evidence.fold,
+        probs=network.probs,
+        more=more,
+        features=gathered.features,
+        fold=network.fold,
         quarantine=dict.fromkeys(table.missing, "there is no such file") | gathered.unreadable,
         record={"kind": str(Kind.IMAGES), **gathered.record},
-        calibrating=gathered.evidence.calibrating,
+        calibrating=network.calibrating,
         files=(HISTORY_FILE,),
     )
 
@@ -135,23 +146,13 @@ def _gather(
             progress.note(f"warning: {lost:,} trusted images have no row in {origin.name} and are left out.")
         table = table.with_extra(extra)
     _check_size(table, config)
-    keys = table.keys.to_pylist() + table.extra_keys.to_pylist()
-    hashes = hash_keys(keys, config.seed)
     more: dict[str, np.ndarray] = {}
     with clock.time("training"):
         if kind is Kind.PROBS:
-            fitted = _given_probs(features[: table.num_images], table, hashes, config)
+            fitted = _given_probs(features[: table.num_images], table, config)
             probs = fitted.probs
         else:
-            data = HeadData(
-                features=features,
-                given=table.given,
-                trusted=np.concatenate([table.trusted, table.extra_trusted]),
-                hashes=hashes,
-                num_classes=len(table.classes),
-                trusted_weight=table.trusted_weight,
-                trusted_sample=table.trusted_sample,
-            )
+            data = _head_data(table, features, config)
             device = choose_device(config.device)
             fitted = cross_fit_head(data, config.head, seed=config.seed, device=device, progress=progress)
             more = regression_evidence(
@@ -199,16 +200,30 @@ def _image_features(
     return matrix.values[readable], table.only(readable), unreadable, record
 
 
-def _given_probs(
-    probs: np.ndarray, table: LabelTable, hashes: np.ndarray, config: CleanConfig
-) -> CrossFitted:
+def _hashes(table: LabelTable, config: CleanConfig) -> np.ndarray:
+    return hash_keys(table.keys.to_pylist() + table.extra_keys.to_pylist(), config.seed)
+
+
+def _head_data(table: LabelTable, features: np.ndarray, config: CleanConfig) -> HeadData:
+    return HeadData(
+        features=features,
+        given=table.given,
+        trusted=np.concatenate([table.trusted, table.extra_trusted]),
+        hashes=_hashes(table, config),
+        num_classes=len(table.classes),
+        trusted_weight=table.trusted_weight,
+        trusted_sample=table.trusted_sample,
+    )
+
+
+def _given_probs(probs: np.ndarray, table: LabelTable, config: CleanConfig) -> CrossFitted:
     if probs.shape[1] != len(table.classes):
         raise InputError(
             f"the matrix has {probs.shape[1]} columns, but there are {len(table.classes)} classes "
             f"({', '.join(table.classes[:5])}, …). Name the columns' classes in order with --classes."
         )
     strata = np.where(table.trusted >= 0, table.trusted, len(table.classes))
-    fold = assign_folds(hashes[: table.num_images], strata, config.head.folds)
+    fold = assign_folds(_hashes(table, config)[: table.num_images], strata, config.head.folds)
     return CrossFitted(probs=probs, label_logits=np.zeros_like(probs), fold=fold)
 
 

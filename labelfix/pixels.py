@@ -6,8 +6,10 @@ Three stores hand out the same uint8 batches:
 - a memory-mapped file, up to a budget in GiB: decoded once, and found again by a resumed run;
 - a stream from the image files, beyond the budget: worker processes decode ahead of the training.
 
-Decoding is `labelfix.images.decode_image` in worker processes; augmentation works on the device, on whole
-batches. P images, B per batch, images S x S pixels, stored as (S, S, 3) so that a batch is in channels_last.
+Decoding is `labelfix.images.decode_image` in worker processes; what is done to a batch on the device is
+`labelfix.augmentation`.
+
+P images, B per batch, images S x S pixels, stored as (S, S, 3) so that a batch is in channels_last.
 """
 
 import hashlib
@@ -23,16 +25,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.v2 import functional as v2
 
-from labelfix.config import Augment
 from labelfix.errors import OutputError
 from labelfix.features import square_transform, start_worker
 from labelfix.images import Unreadable, decode_image
 from labelfix.progress import Progress
 
 __all__ = [
-    "Augmentation",
     "DecodedImages",
     "HeldPixels",
     "PixelSource",
@@ -339,56 +338,6 @@ def _file_state(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns
-
-
-# ---------------------------------------------------------------------------------------------- augmentation
-
-
-class Augmentation:
-    """Turns uint8 pixels into normalised floats on the device; every image is shifted and flipped by itself.
-
-    Random numbers are drawn from torch's CPU generator, the same on every device.
-
-    Parameters
-    ----------
-    kind
-        What is done to training images.
-    mean, std
-        Per channel, in units of 1 = white.
-    """
-
-    def __init__(
-        self, kind: Augment, mean: Sequence[float], std: Sequence[float], device: torch.device | str = "cpu"
-    ):
-        self.kind = kind
-        self.mean = torch.tensor(mean, device=device).mul(255).view(-1, 1, 1)
-        self.std = torch.tensor(std, device=device).mul(255).view(-1, 1, 1)
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Return (B, 3, S, S) float32, augmented, for (B, 3, S, S) uint8."""
-        if self.kind is not Augment.NONE:
-            pixels = _shifted(pixels, max(1, pixels.shape[-1] // 8))
-        if self.kind is Augment.CROP_FLIP:
-            flipped = (torch.rand(len(pixels)) < 0.5).to(pixels.device).view(-1, 1, 1, 1)
-            pixels = torch.where(flipped, v2.horizontal_flip(pixels), pixels)
-        return self.plain(pixels)
-
-    def plain(self, pixels: Tensor) -> Tensor:
-        """Return (B, 3, S, S) float32 without augmentation."""
-        images = (pixels.to(torch.float32) - self.mean) / self.std
-        return images.contiguous(memory_format=torch.channels_last)
-
-
-def _shifted(pixels: Tensor, most: int) -> Tensor:
-    """Shift every image by up to `most` pixels in both directions; what enters is black (as in the paper)."""
-    size, side = len(pixels), pixels.shape[-1]
-    padded = v2.pad(pixels, [most])
-    offsets = torch.randint(0, 2 * most + 1, (2, size, 1)).to(pixels.device)
-    across = torch.arange(side, device=pixels.device)
-    rows, columns = offsets[0] + across, offsets[1] + across  # (B, S) each
-    images = torch.arange(size, device=pixels.device).view(-1, 1, 1)
-    # advanced indices around the channels put them last: (B, S, S, 3)
-    return padded[images, :, rows.unsqueeze(2), columns.unsqueeze(1)].permute(0, 3, 1, 2)
 
 
 def describe(decoded: DecodedImages, keys: Sequence[str]) -> dict[str, Any]:

@@ -71,12 +71,14 @@ class RunDirectory:
         if run.path.exists() and not run.path.is_dir():
             raise OutputError(f"{path}: is a file; expected a folder for the results. Choose another --out.")
         present = [name for name in RUN_FILES if (run.path / name).exists()]
-        unfinished = RUN_FILE not in present and (run.path / CHECKPOINT_FOLDER).is_dir()
+        finished = RUN_FILE in present
+        unfinished = not finished and (run.path / CHECKPOINT_FOLDER).is_dir()
         if unfinished and not force and not resume:
             raise OutputError(
                 f"{path}: holds an unfinished run. Go on with it with --resume, or start over with --force."
             )
-        if force and not resume:
+        # a finished run has checkpoints only if it was killed at the very end
+        if finished or (force and not resume):
             run.discard_checkpoints()
         if present and not force and not unfinished:
             raise OutputError(

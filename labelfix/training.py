@@ -23,40 +23,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from labelfix.augmentation import Augmentation
 from labelfix.config import FullConfig, HeadConfig, LearningRateSchedule
 from labelfix.errors import TrainingError
 from labelfix.history import EpochRow
 from labelfix.mslg import Schedule, moves_labels, mslg_step
-from labelfix.pixels import Augmentation, PixelStore
+from labelfix.pixels import PixelStore
+from labelfix.roles import Roles
+from labelfix.tally import EpochTally
 
-__all__ = ["NetworkTask", "NetworkTraining", "Roles", "predict", "random_seed"]
+__all__ = ["NetworkTask", "NetworkTraining", "predict", "random_seed"]
 
 STEPS_PER_CHECK_ON_GPU = 50  # looking at a number there waits for the device
-
-
-@dataclass(frozen=True, kw_only=True)
-class Roles:
-    """What each image is for while one network trains; image numbers are those of the pixel store.
-
-    The order of the numbers decides the order of training: give them in the order of their hashes.
-
-    Attributes
-    ----------
-    train, labels, fixed
-        (n,) images that train, the labels they start from, and whether these stay as they are.
-    meta, meta_labels
-        Trusted images of the meta-loss, and their trusted labels.
-    held_out, held_out_labels
-        Images whose trusted labels training does not see, and these labels; they are only watched.
-    """
-
-    train: np.ndarray
-    labels: np.ndarray
-    fixed: np.ndarray
-    meta: np.ndarray
-    meta_labels: np.ndarray
-    held_out: np.ndarray
-    held_out_labels: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,8 +115,9 @@ class NetworkTraining:
         self.epoch = 0
         self.step = 0  # within the epoch
         self.history: list[EpochRow] = []
+        self.learning_rate = 0.0  # of the last step
+        self._tally = EpochTally.start(self._most_probable())
         self._random_state: dict[str, Tensor] | None = None  # to go back to before the first step
-        self._start_sums()
 
     # ----------------------------------------------------------------------------------------------- the loop
 
@@ -211,7 +190,7 @@ class NetworkTraining:
         images = self.task.augmentation(pixels)
         if self.epoch < loop.warmup_epochs:
             train_loss = self._cross_entropy_step(images, self.start_P[rows_B])
-            self._count(train_loss, None, len(rows_B), train_loss)
+            self._tally.add(self.step, train_loss, rows=len(rows_B), meta_loss=None, labels=None)
             return
         old_BK = self.label_logits_PK[rows_B]
         result = mslg_step(
@@ -231,7 +210,13 @@ class NetworkTraining:
         )
         fixed_B1 = self.fixed_P[rows_B].unsqueeze(1)
         self.label_logits_PK[rows_B] = torch.where(fixed_B1, old_BK, result.label_logits)
-        self._count(result.train_loss, result.meta_loss, len(rows_B), result.label_logits)
+        self._tally.add(
+            self.step,
+            result.train_loss,
+            rows=len(rows_B),
+            meta_loss=result.meta_loss,
+            labels=result.label_logits,
+        )
 
     def _cross_entropy_step(self, images: Tensor, labels_B: Tensor) -> Tensor:
         logits_BK = _logits(self.model, images, self.task.autocast_dtype)
@@ -258,28 +243,11 @@ class NetworkTraining:
 
     def _start_epoch(self) -> None:
         torch.manual_seed(random_seed(self.task.seed, self.task.fold, self.epoch, "masks and shifts"))
-        self._start_sums()
-
-    def _start_sums(self) -> None:
-        device = self.task.device
-        self.sums = torch.zeros(4, device=device)  # train loss x rows, rows, meta-loss, steps that had one
-        self.bad_step = torch.full((), -1, device=device)
-        self.before_n = self._most_probable()
-        self.learning_rate = 0.0
-
-    def _count(self, train_loss: Tensor, meta_loss: Tensor | None, rows: int, labels: Tensor) -> None:
-        """Add to the sums of the epoch, and note the first step that is not finite, without waiting for it."""
-        self.sums[0] += train_loss * rows
-        self.sums[1] += rows
-        if meta_loss is not None:
-            self.sums[2] += meta_loss
-            self.sums[3] += 1
-        finite = torch.isfinite(train_loss) & torch.isfinite(labels).all()
-        self.bad_step = torch.where((self.bad_step < 0) & ~finite, self.step, self.bad_step)
+        self._tally = EpochTally.start(self._most_probable())
 
     def _end_epoch(self, began: float, steps: int, first: int, watch: Callable[[EpochRow], None]) -> None:
         task = self.task
-        total_loss, rows, meta_loss, meta_steps = self.sums.tolist()
+        train_loss, meta_loss = self._tally.losses
         seconds = time.perf_counter() - began
         probable_n = self._most_probable()
         given_n = self.start_P[self.rows_n.to(task.device)]
@@ -288,9 +256,9 @@ class NetworkTraining:
             epoch=self.epoch + 1,
             phase="warm-up" if self.epoch < task.loop.warmup_epochs else "mslg",
             learning_rate=self.learning_rate,
-            train_loss=total_loss / rows,
-            meta_loss=meta_loss / meta_steps if meta_steps else math.nan,
-            labels_moved=int((probable_n != self.before_n).sum()),
+            train_loss=train_loss,
+            meta_loss=meta_loss,
+            labels_moved=int((probable_n != self._tally.labels_before).sum()),
             agreement=float((probable_n == given_n).float().mean()),
             held_out_accuracy=self._held_out_accuracy(),
             images_per_second=len(self.rows_n) * steps / (steps + first) / max(seconds, 1e-9),
@@ -317,7 +285,7 @@ class NetworkTraining:
         return 1 if self.task.device.type == "cpu" else STEPS_PER_CHECK_ON_GPU
 
     def _check_finite(self, last_checkpoint: str) -> None:
-        bad_step = int(self.bad_step)
+        bad_step = int(self._tally.bad_step)
         if bad_step < 0:
             return
         kept = f"after epoch {self.epoch} in {last_checkpoint}" if self.epoch and last_checkpoint else "none"
@@ -340,8 +308,7 @@ class NetworkTraining:
             "label_logits": self.label_logits_PK,
             "epoch": self.epoch,
             "step": self.step,
-            "sums": self.sums,
-            "labels_before": self.before_n,
+            "tally": self._tally.state(),
             "history": [asdict(row) for row in self.history],
             "random_state": random_state,
         }
@@ -354,9 +321,7 @@ class NetworkTraining:
         self.label_logits_PK = state["label_logits"].to(device)
         self.epoch, self.step = state["epoch"], state["step"]
         self.history = [EpochRow(**row) for row in state["history"]]
-        self._start_sums()
-        self.sums = state["sums"].to(device)
-        self.before_n = state["labels_before"].to(device)
+        self._tally = EpochTally.restore(state["tally"], device)
         self._random_state = state["random_state"]
 
     def _restore_random_state(self) -> None:

@@ -114,7 +114,9 @@ def test_killed_at_random_points_a_resumed_run_ends_the_same(source: dict[str, A
         points = [draw.randrange(events), draw.randrange(events // 2)]  # killed, resumed and killed again
         for point in points:
             assert run_in_child(source["options"], out, kill_at=point, resume=True) in (-signal.SIGKILL, 0)
-            if (out / "run.json").exists():
+            if (out / "run.json").exists():  # finished, but perhaps killed before it had tidied up
+                with pytest.raises(OutputError, match="already holds a run"):
+                    labelfix.clean(out=out, resume=True, **source["options"])
                 break
         else:
             assert run_in_child(source["options"], out, resume=True) == 0

@@ -3,13 +3,16 @@
 import copy
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+import torch._functorch.config as functorch_config
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch._dynamo.backends.debugging import aot_eager
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -64,7 +67,19 @@ def convnet(dropout: float = 0.0) -> nn.Module:
     )
 
 
-NETWORKS: dict[str, Callable[[], nn.Module]] = {"resnet": resnet, "vit": vit, "convnet": convnet}
+def batch_norm() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.BatchNorm1d(32), nn.Linear(32, K),
+    )  # fmt: skip
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "resnet": resnet,
+    "vit": vit,
+    "convnet": convnet,
+    "batch norm": batch_norm,
+}
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -234,7 +249,7 @@ def test_finite_difference_replaces_a_missing_forward_mode_and_says_so_once() ->
     single = Opaque().float()
     single.load_state_dict(model.state_dict())
     gradient = label_gradient(single, *(t.float() if t.is_floating_point() else t for t in data), alpha=ALPHA)
-    assert relative(gradient.double(), truth) < 1e-2  # and no second warning: warnings are errors here
+    assert relative(gradient.double(), truth) < 2e-2  # and no second warning: warnings are errors here
 
 
 def test_other_faults_of_the_network_are_not_hidden() -> None:
@@ -389,12 +404,19 @@ def test_exact_trains_networks_that_double_backward_cannot(name: str) -> None:
     assert (label_logits != start).all()
 
 
-@pytest.mark.parametrize("schedule", [Schedule.EXACT, Schedule.FAST])
-def test_autocast_keeps_labels_in_float32_and_the_direction(schedule: Schedule) -> None:
-    data = batch(torch.float32)
-    moves = []
+@pytest.mark.parametrize(
+    ("schedule", "name"),
+    [
+        (Schedule.EXACT, "convnet"),
+        (Schedule.EXACT, "batch norm"),
+        (Schedule.EXACT, "vit"),
+        (Schedule.FAST, "vit"),
+    ],
+)
+def test_autocast_keeps_labels_in_float32_and_the_direction(schedule: Schedule, name: str) -> None:
+    data, moves = batch(torch.float32), []
     for dtype in (None, torch.bfloat16):
-        model = network("convnet", dtype=torch.float32)
+        model = network(name, dtype=torch.float32)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
         result = mslg_step(
             model, optimizer, *data, alpha=0.1, beta=100.0, schedule=schedule, autocast_dtype=dtype
@@ -402,15 +424,26 @@ def test_autocast_keeps_labels_in_float32_and_the_direction(schedule: Schedule) 
         assert result.label_logits.dtype == result.train_loss.dtype == torch.float32
         moves.append((result.label_logits - data[1]).flatten())
     assert F.cosine_similarity(moves[0], moves[1], dim=0) > 0.97
+    assert 0.9 < moves[0].norm() / moves[1].norm() < 1.1
 
 
+@functorch_config.patch(donated_buffer=False)
 def test_a_compiled_model_takes_its_own_forward_pass() -> None:
-    data, labels = batch(), []
-    for wrap in (lambda model: model, lambda model: torch.compile(model, backend="eager")):
-        model = network("convnet")
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        labels.append(mslg_step(wrap(model), optimizer, *data, alpha=0.1, beta=9.0).label_logits)
+    images, *_ = data = batch()
+    labels, calls = [], []
+
+    def counted(graph: Any, inputs: Any) -> Any:
+        calls.append(graph)
+        return aot_eager(graph, inputs)
+
+    for wrap in (lambda model: model, lambda model: torch.compile(model, backend=counted)):
+        eager = network("convnet")
+        model = wrap(eager)
+        model(images).sum().backward()  # compiled with a plain backward pass, as in a warm-up
+        optimizer = torch.optim.SGD(eager.parameters(), lr=0.1)
+        labels.append(mslg_step(model, optimizer, *data, alpha=0.1, beta=9.0).label_logits)
     torch.testing.assert_close(labels[0], labels[1])
+    assert len(calls) == 1
 
 
 # ------------------------------------------------------------------------------------------ training loss

@@ -17,24 +17,22 @@ from conftest import TinySet
 from torch import nn
 from typer.testing import CliRunner
 
+from labelfix.augmentation import Augmentation
 from labelfix.config import (
     Augment,
-    CleanConfig,
     FullConfig,
     HeadConfig,
     LearningRateSchedule,
     NetworkConfig,
     Reduction,
     Schedule,
-    TrustedRole,
 )
 from labelfix.config import Schedule as ConfigSchedule
-from labelfix.errors import InputError, TrainingError
-from labelfix.folds import assign_folds, hash_keys
-from labelfix.full import FullData, roles_of_fold, roles_of_one
+from labelfix.errors import TrainingError
 from labelfix.mslg import Schedule as StepSchedule
-from labelfix.pixels import Augmentation, HeldPixels
-from labelfix.training import NetworkTask, NetworkTraining, Roles, predict
+from labelfix.pixels import HeldPixels
+from labelfix.roles import Roles
+from labelfix.training import NetworkTask, NetworkTraining, predict
 from labelfix_cli import app
 
 CPU = torch.device("cpu")
@@ -244,76 +242,6 @@ def test_training_on_a_gpu_in_bfloat16_moves_the_wrong_labels() -> None:
     assert (labels == planted.true[: planted.rows]).mean() > (planted.given == planted.true[:120]).mean()
 
 
-# --------------------------------------------------------------------------------------------------- the roles
-
-
-def table(*, rows: int = 200, extra: int = 10, trusted: int = 100) -> FullData:
-    rng = np.random.default_rng(0)
-    truth = np.full(rows + extra, -1)
-    truth[rng.permutation(rows)[:trusted]] = np.sort(rng.integers(0, 4, trusted))
-    truth[rows:] = rng.integers(0, 4, extra)
-    return FullData(
-        pixels=HeldPixels(np.zeros((rows + extra, SIDE, SIDE, 3), np.uint8), CPU),
-        given=rng.integers(0, 4, rows),
-        trusted=truth,
-        hashes=hash_keys([str(i) for i in range(rows + extra)], seed=0),
-        num_classes=4,
-    )
-
-
-def config(**options: Any) -> CleanConfig:
-    return CleanConfig.from_options({"train": "full", **options})
-
-
-def test_one_network_holds_a_stratified_share_of_the_pairs_out() -> None:
-    data = table()
-    roles, held_out = roles_of_one(data, config())
-    pairs = np.flatnonzero(data.trusted[:200] >= 0)
-    assert held_out.sum() == 30
-    assert set(np.flatnonzero(held_out)) == set(roles.held_out) <= set(pairs)
-    for k in range(4):
-        of_class = pairs[data.trusted[pairs] == k]
-        assert abs(held_out[of_class].sum() - 0.3 * len(of_class)) <= 1
-    assert set(roles.meta) == (set(pairs) | set(range(200, 210))) - set(roles.held_out)
-    np.testing.assert_array_equal(roles.meta_labels, data.trusted[roles.meta])
-
-
-def test_held_out_pairs_train_like_any_row_that_nobody_verified() -> None:
-    data = table()
-    roles, held_out = roles_of_one(data, config())
-    assert set(roles.train) == set(range(200)) - set(roles.meta)
-    np.testing.assert_array_equal(roles.labels, data.given[roles.train])
-    assert not roles.fixed.any()
-    assert held_out[roles.train].sum() == 30
-
-
-def test_meta_and_train_trains_trusted_rows_on_their_fixed_trusted_labels() -> None:
-    data = table()
-    roles, _ = roles_of_one(data, config(trusted_role="meta-and-train"))
-    assert set(roles.train[roles.fixed]) == set(roles.meta)
-    np.testing.assert_array_equal(roles.labels[roles.fixed], data.trusted[roles.train[roles.fixed]])
-    assert set(roles.train) == set(range(210))
-
-
-@pytest.mark.parametrize("role", list(TrustedRole))
-def test_a_fold_sees_nothing_of_its_rows(role: TrustedRole) -> None:
-    data = table()
-    strata = np.where(data.trusted[:200] >= 0, data.trusted[:200], 4)
-    fold = assign_folds(data.hashes[:200], strata, 3)
-    for number in range(3):
-        roles = roles_of_fold(data, fold, number, config(folds=3, trusted_role=role))
-        inside = set(np.flatnonzero(fold == number))
-        assert not inside & (set(roles.train) | set(roles.meta))
-        assert set(roles.held_out) == {row for row in inside if data.trusted[row] >= 0}
-
-
-def test_too_little_to_train_on_is_said() -> None:
-    data = table(trusted=2, extra=0)
-    inside_one_fold = np.where(data.trusted >= 0, 0, 1)
-    with pytest.raises(InputError, match="198 images to train on and 0 trusted ones"):
-        roles_of_fold(data, inside_one_fold, 0, config(folds=2))
-
-
 # --------------------------------------------------------------------------------------------- from end to end
 
 
@@ -349,6 +277,9 @@ def test_command_line_trains_the_full_network(tiny: TinySet, weights: Path) -> N
         3,
     )
     assert record["evidence"]["storage"] == "mapped"
+    # frozen features speak beside the trained network, and explain suspects
+    assert {"probs", "given", "retrained", "neighbours"} <= set(record["weights"])
+    assert (out / "neighbours.parquet").exists()
     assert not (out / "checkpoints").exists()
     # every trusted row has its trusted label; the figures rest on the held-out ones alone
     trusted = soft_labels.filter(soft_labels["trusted_label"].is_valid())

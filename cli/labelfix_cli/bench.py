@@ -45,14 +45,18 @@ def speed(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of torch.  [default: torch's own]")
     ] = None,
+    compiled: Annotated[
+        bool,
+        typer.Option("--compile", help="Pass the batch through torch.compile, in all methods but reference."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
     """Milliseconds per step of cross-entropy and of MSLG's schedules, interleaved in one run."""
-    import platform
+    import time
 
     import torch
 
-    from labelfix.benchmark.speed import NETWORKS, measure_speed
+    from labelfix.benchmark.speed import NETWORKS, cpu_name, measure_speed
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -63,14 +67,15 @@ def speed(
         trusted_batch_sizes=trusted or (32, 128),
         device=device,
         dtype=dtype,
+        compiled=compiled,
     )
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
         return
-    hardware = torch.cuda.get_device_name() if device.startswith("cuda") else platform.machine()
+    hardware = torch.cuda.get_device_name() if device.startswith("cuda") else cpu_name()
     typer.echo(
-        f"torch {torch.__version__}, {hardware}, {torch.get_num_threads()} threads, {dtype}, batch {batch_size}, "
-        f"medians (quartiles) over {rounds} steps"
+        f"{time.strftime('%Y-%m-%d')}, torch {torch.__version__}, {hardware}, {torch.get_num_threads()} threads, "
+        f"{dtype}{', compiled' if compiled else ''}, batch {batch_size}, medians (quartiles) over {rounds} steps"
     )
     typer.echo(f"{'network':10}{'method':15}{'trusted':>8}{'ms per step':>26}{'ratio':>8}{'peak MiB':>10}")
     for row in rows:

@@ -1,5 +1,6 @@
 """What a person sees at the end of a run."""
 
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -27,7 +28,8 @@ def show_summary(summary: dict[str, Any]) -> None:
     else:
         _line("suspects", f"{summary['suspects']:,} labels, worst first in suspects.parquet")
         _line("not calibrated", "no trusted labels: nothing here is measured, and nothing is promised")
-    _line("files", f"{summary['out']}/ (report.html, soft_labels.parquet, suspects.parquet, run.json, …)")
+    report = "report.html, " if _has_report(summary) else ""
+    _line("files", f"{summary['out']}/ ({report}soft_labels.parquet, suspects.parquet, run.json, …)")
     _line("time", ", ".join(f"{stage} {value:,.1f} s" for stage, value in seconds.items()))
     typer.echo()
     for step in _next_steps(summary):
@@ -103,7 +105,9 @@ def _next_steps(summary: dict[str, Any]) -> list[str]:
         return ["Next: verify a few hundred randomly chosen labels and pass them with --trusted."]
     if not summary["suspects"]:
         return ["Next: nothing to review; no label is more likely wrong than right."]
-    return [
-        f"Next: open {summary['out']}/report.html, or review suspects.parquet from the top; label_score is the "
-        "chance of being right."
-    ]
+    first = f"open {summary['out']}/report.html, or " if _has_report(summary) else ""
+    return [f"Next: {first}review suspects.parquet from the top; label_score is the chance of being right."]
+
+
+def _has_report(summary: dict[str, Any]) -> bool:
+    return (Path(summary["out"]) / "report.html").exists()

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 import labelfix
+from labelfix.augmentation import Augmentation
 from labelfix.benchmark.methods import METHODS, Batch, Method, Task
 from labelfix.benchmark.networks import build_network
 from labelfix.benchmark.run_data import RunData, gather
@@ -28,7 +29,6 @@ from labelfix.benchmark.settings import RunSettings
 from labelfix.config import LearningRateSchedule
 from labelfix.errors import TrainingError
 from labelfix.features import choose_device
-from labelfix.pixels import Augmentation
 from labelfix.training import random_seed
 
 __all__ = ["execute", "learning_rate_at"]

@@ -9,6 +9,7 @@ it once per method, because the memory that a process gave back cannot be told f
 Shape suffixes: B rows of the batch, M trusted rows, K classes.
 """
 
+import platform
 import statistics
 import subprocess
 import sys
@@ -17,9 +18,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
+import torch._functorch.config as functorch_config
 import torch.nn.functional as F
 from torch import nn
 
@@ -27,7 +30,7 @@ from labelfix.benchmark.networks import cifar_network
 from labelfix.errors import SettingError
 from labelfix.mslg import FAST_LABEL_INTERVAL, Schedule, moves_labels, mslg_step
 
-__all__ = ["NETWORKS", "SpeedMethod", "SpeedRow", "measure_speed"]
+__all__ = ["NETWORKS", "SpeedMethod", "SpeedRow", "cpu_name", "measure_speed"]
 
 NUM_CLASSES = 10
 IMAGE_SIZE = 32
@@ -91,6 +94,7 @@ class _Setup:
     device: str
     dtype: str
     memory_format: str
+    compiled: bool = False
 
     @property
     def autocast_dtype(self) -> torch.dtype | None:
@@ -105,9 +109,10 @@ class _Bench:
         self.autocast_dtype = setup.autocast_dtype
         self.device = torch.device(setup.device)
         layout = getattr(torch, setup.memory_format)
-        self.model = NETWORKS[setup.network]().to(self.device).to(memory_format=layout).train()
+        self.eager = NETWORKS[setup.network]().to(self.device).to(memory_format=layout).train()
+        self.model = _compiled(self.eager) if setup.compiled else self.eager
         # tiny steps: the numbers stay finite for as long as the measurement takes
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-6, momentum=0.9, weight_decay=1e-4)
+        self.optimizer = torch.optim.SGD(self.eager.parameters(), lr=1e-6, momentum=0.9, weight_decay=1e-4)
         num_images = max(setup.batch_size, num_trusted)
         images = torch.randn(num_images, 3, IMAGE_SIZE, IMAGE_SIZE).to(self.device, memory_format=layout)
         labels = torch.randint(NUM_CLASSES, (num_images,), device=self.device)
@@ -122,7 +127,8 @@ class _Bench:
             schedule = Schedule(method)
             num_trusted = num_trusted if moves_labels(schedule, epoch) else 0
             mslg_step(
-                self.model,
+                # compiled networks have no double backward
+                self.eager if schedule is Schedule.REFERENCE else self.model,
                 self.optimizer,
                 self.images,
                 self.label_logits_BK,
@@ -164,6 +170,13 @@ class _Bench:
             torch.cuda.synchronize(self.device)
 
 
+def _compiled(model: nn.Module) -> Any:
+    """Compile the pass over the batch; trusted rows and derivatives pass through the modules as they are."""
+    # the look-ahead and the training loss pass backward through one graph, whose buffers must stay for the second
+    functorch_config.donated_buffer = False
+    return torch.compile(model)
+
+
 def measure_speed(
     networks: Sequence[str] = tuple(NETWORKS),
     *,
@@ -175,6 +188,7 @@ def measure_speed(
     device: str = "cpu",
     dtype: str = "float32",
     memory_format: str = "channels_last",
+    compiled: bool = False,
 ) -> list[SpeedRow]:
     """Time each method on each network, a round of single steps at a time.
 
@@ -191,6 +205,8 @@ def measure_speed(
     device, dtype, memory_format
         Names as in torch: ``cpu`` or ``cuda``; ``float32`` or ``bfloat16`` (autocast); ``channels_last`` or
         ``contiguous_format``.
+    compiled
+        Pass the batch through `torch.compile`, in cross-entropy and in MSLG alike; the reference cannot.
 
     Raises
     ------
@@ -207,7 +223,12 @@ def measure_speed(
     rows = []
     for network in networks:
         setup = _Setup(
-            network=network, batch_size=batch_size, device=device, dtype=dtype, memory_format=memory_format
+            network=network,
+            batch_size=batch_size,
+            device=device,
+            dtype=dtype,
+            memory_format=memory_format,
+            compiled=compiled,
         )
         rows += _measure_network(setup, cases, rounds, warmup_rounds)
     return rows
@@ -249,23 +270,46 @@ def _measure_network(
     return rows
 
 
+def cpu_name() -> str:
+    """Return what the processor is called, and failing that its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
 # ------------------------------------------------------------------------------- resident memory on the CPU
 
 
 def _resident_peak_mib(setup: _Setup, method: SpeedMethod, num_trusted: int) -> float:
     """`_print_resident_peak` in a new process."""
-    values = (setup.network, setup.batch_size, setup.dtype, setup.memory_format, method, num_trusted)
+    values = (
+        setup.network, setup.batch_size, setup.dtype, setup.memory_format, int(setup.compiled), method, num_trusted
+    )  # fmt: skip
     command = [sys.executable, "-W", "ignore", "-m", "labelfix.benchmark.speed", *map(str, values)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603
     return float(output)
 
 
 def _print_resident_peak(
-    network: str, batch_size: str, dtype: str, memory_format: str, method: str, num_trusted: str
+    network: str,
+    batch_size: str,
+    dtype: str,
+    memory_format: str,
+    compiled: str,
+    method: str,
+    num_trusted: str,
 ) -> None:
     """Take two steps (the first one creates the momenta) and print by how many MiB this process grew."""
     setup = _Setup(
-        network=network, batch_size=int(batch_size), device="cpu", dtype=dtype, memory_format=memory_format
+        network=network,
+        batch_size=int(batch_size),
+        device="cpu",
+        dtype=dtype,
+        memory_format=memory_format,
+        compiled=bool(int(compiled)),
     )
     bench = _Bench(setup, int(num_trusted))
     status, forget_peak = Path("/proc/self/status"), Path("/proc/self/clear_refs")
