@@ -226,19 +226,33 @@ def test_degrades_in_words_without_features_or_trusted_rows(tiny: TinySet) -> No
     assert "not from image files" in notes
 
 
-def test_nearest_trusted_images_are_of_the_class_they_stand_for(evil: tuple[TinySet, Path]) -> None:
-    tiny, out = evil
+def check_neighbours(tiny: TinySet, out: Path) -> None:
+    """Every suspect has trusted neighbours, most alike first, of the class that they stand for."""
     true_of = dict(zip(tiny.names, (tiny.classes[k] for k in tiny.true), strict=True))
     suspects = {row["image"]: row for row in pq.read_table(out / "suspects.parquet").to_pylist()}
     rows = pq.read_table(out / "neighbours.parquet").to_pylist()
-    assert rows
+    assert {row["image"] for row in rows} == suspects.keys()
     for row in rows:
+        assert row["near_predicted"]
         for column, label in (("near_given", "given_label"), ("near_predicted", "predicted_label")):
             alike = [cell["similarity"] for cell in row[column]]
             assert alike == sorted(alike, reverse=True)
             for cell in row[column]:
                 assert cell["image"] != row["image"]
                 assert true_of[cell["image"]] == suspects[row["image"]][label]
+
+
+def test_nearest_trusted_images_are_of_the_class_they_stand_for(evil: tuple[TinySet, Path]) -> None:
+    check_neighbours(*evil)
+
+
+def test_runs_without_features_compare_images_by_their_probabilities(tiny: TinySet) -> None:
+    rng = np.random.default_rng(0)
+    probs = rng.dirichlet(np.full(3, 0.3), 60) + 2 * np.eye(3)[tiny.true]
+    np.save(tiny.folder / "p.npy", probs / probs.sum(1, keepdims=True))
+    out = labelfix.clean(tiny.folder / "p.npy", tiny.labels, tiny.trusted, tiny.folder / "out").out
+    check_neighbours(tiny, out)
+    assert not any("nearest" in note.lower() for note in write_report(out).notes)
 
 
 def test_held_out_rows_are_the_trusted_ones(evil: tuple[TinySet, Path]) -> None:

@@ -139,16 +139,9 @@ def _neighbours(
         "near_predicted": [[]] * len(names),
     }
     if not run.has("neighbours"):
-        if run.summary.get("trusted_pairs") or run.summary.get("trusted_extra"):
-            return (
-                empty,
-                [],
-                (
-                    "No nearest trusted images: the run kept no features to compare (probabilities, the full "
-                    "network, or an earlier version).",
-                ),
-            )
-        return empty, [], ("No nearest trusted images: the run had no trusted labels.",)
+        trusted = run.summary.get("trusted_pairs") or run.summary.get("trusted_extra")
+        why = "could compare none with the suspects" if trusted else "had no trusted labels"
+        return empty, [], (f"No nearest trusted images: the run {why}.",)
     table = run.table("neighbours")
     row_of = {name: row for row, name in enumerate(table["image"].to_pylist())}
     near = {}

@@ -23,7 +23,7 @@ function showDetail(rows, place, back) {
     const nearest = (cells) => (cells.length ? cells[0][1] : null);
     const [mine, theirs] = [nearest(S.near_given[i]), nearest(S.near_predicted[i])];
     const reason = mine == null || theirs == null ? null
-      : `The nearest trusted ${nameOf(S.predicted[i])} has a similarity of ${theirs.toFixed(2)}, the nearest trusted ${nameOf(S.given[i])} ${mine.toFixed(2)} (1 is the same direction of features, −1 the opposite).`;
+      : `The nearest trusted ${nameOf(S.predicted[i])} has a similarity of ${theirs.toFixed(2)}, the nearest trusted ${nameOf(S.given[i])} ${mine.toFixed(2)} (1 is alike, −1 the opposite).`;
     const verified = S.trusted[i] >= 0;
     detail.replaceChildren(
       el("div", { class: "dialog-head" },

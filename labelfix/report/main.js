@@ -3,10 +3,13 @@
 const main = document.getElementById("main");
 let list = null;
 
+// What images are compared by.
+const LIKENESS = DATA.history || DATA.run.evidence?.kind === "probs" ? "the classifier's probabilities" : "their features";
+
 function suspectsView(side, k) {
   list = suspectList(everyone(), side === "given" ? { given: k } : side === "suggested" ? { suggested: k } : {});
   const cut = COUNT < summary.suspects ? ` Shown are the worst ${count(COUNT)} of ${count(summary.suspects)}; all of them are in suspects.parquet.` : "";
-  return [el("h1", {}, "Suspects"), el("p", { class: "lead" }, `Labels for which another class is more probable. Beside each, the trusted images of both classes that are most like it, with their similarity (1 is alike).${cut}`), ...list.nodes];
+  return [el("h1", {}, "Suspects"), el("p", { class: "lead" }, `Labels for which another class is more probable. Beside each, the trusted images of both classes that are most like it by ${LIKENESS}, with their similarity (1 is alike).${cut}`), ...list.nodes];
 }
 
 const VIEWS = {
