@@ -9,6 +9,8 @@ against it:
                    features; also with the trusted labels, as one more annotator and in place of the majority
     Dawid-Skene    crowd-kit's, from the labels alone; also with the trusted labels as true ones
     labelfix       what `labelfix audit` says
+    the truth      the share of right labels that each annotator gave, as if all labels were verified: as far as the
+                   draw of the labels lets anybody come
 
     python examples/simulated_annotators.py --draws 24
     LABELFIX_DATA=folder python examples/simulated_annotators.py --data cifar10 --images 5000 --labels-per-image 3
@@ -20,6 +22,8 @@ N images, R label rows, K classes, A annotators.
 """
 
 import argparse
+import os
+import sys
 import tempfile
 import warnings
 from dataclasses import dataclass
@@ -156,6 +160,12 @@ def majority(rows: np.ndarray, num_images: int, num_classes: int) -> np.ndarray:
     votes = np.zeros((num_images, num_classes))
     np.add.at(votes, (rows[:, 0], rows[:, 2]), 1)
     return votes.argmax(1)
+
+
+def best_opinion(crowd: Crowd) -> Opinion:
+    """Return what the truth says."""
+    image, _, label = crowd.rows.T
+    return Opinion(accuracy=_shares(crowd, crowd.true[image] == label), consensus=crowd.true)
 
 
 def rival_opinions(crowd: Crowd) -> dict[str, Opinion]:
@@ -297,8 +307,6 @@ def main() -> None:
         if arguments.data == "digits":
             features, true = digits()
         else:
-            import os
-
             if "LABELFIX_DATA" not in os.environ:
                 parser.error("set LABELFIX_DATA to the folder with cifar10.parquet or fashion_mnist.parquet")
             table = Path(os.environ["LABELFIX_DATA"]) / f"{arguments.data}.parquet"
@@ -312,8 +320,14 @@ def main() -> None:
             )  # fmt: skip
             covered.append(crowd.covered.mean())
             widths.append((crowd.audit.high - crowd.audit.low).mean())
-            for name, opinion in {"labelfix": own_opinion(crowd), **rival_opinions(crowd)}.items():
+            opinions = {
+                "labelfix": own_opinion(crowd),
+                **rival_opinions(crowd),
+                "the truth": best_opinion(crowd),
+            }
+            for name, opinion in opinions.items():
                 figures.setdefault(name, []).append(figures_of(crowd, opinion))
+            print(f"draw {seed + 1} of {arguments.draws}", file=sys.stderr, flush=True)
     packages = ", ".join(f"{name} {version(name)}" for name in ("labelfix", "cleanlab", "crowd-kit"))
     print(
         f"{arguments.data}: {len(true):,} images, {len(crowd.accuracy)} annotators, {arguments.labels_per_image} "
