@@ -291,6 +291,17 @@ def figures_of(crowd: Crowd, opinion: Opinion) -> tuple[float, float, float]:
     )
 
 
+WIDTHS = (16, 8, 17, 19, 16)
+
+
+def _spread(values: np.ndarray) -> str:
+    return f"{values.mean():.3f} ± {values.std(ddof=1) if len(values) > 1 else 0.0:.3f}"
+
+
+def _standard_error(values: np.ndarray) -> float:
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+
+
 def main() -> None:
     """Measure over draws, and print one table."""
     parser = argparse.ArgumentParser(
@@ -333,14 +344,16 @@ def main() -> None:
         f"{arguments.data}: {len(true):,} images, {len(crowd.accuracy)} annotators, {arguments.labels_per_image} "
         f"labels per image, {len(crowd.trusted)} verified, {arguments.draws} draws; {packages}"
     )
-    print(f"{'':38}{'Spearman (least)':>26}{'error of accuracy':>20}{'labels right':>18}")
+    titles = ("Spearman", "least", "to labelfix", "error of accuracy", "labels right")
+    print(" " * 36 + "".join(title.rjust(width) for title, width in zip(titles, WIDTHS, strict=True)))
     for name, rows in figures.items():
         values = np.array(rows)
-        mean, spread = values.mean(0), values.std(0, ddof=1) if len(values) > 1 else np.zeros(3)
-        print(
-            f"{name:38}{mean[0]:>10.3f} ± {spread[0]:.3f} ({values[:, 0].min():.3f})"
-            f"{mean[1]:>12.4f} ± {spread[1]:.4f}{mean[2]:>10.4f} ± {spread[2]:.4f}"
-        )
+        behind = (values - np.array(figures["labelfix"]))[:, 0]
+        difference = f"{behind.mean():+.3f} ± {_standard_error(behind):.3f}"
+        rank, error, right = map(_spread, values.T)
+        cells = (rank, f"{values[:, 0].min():.3f}", difference, error, right)
+        print(name.ljust(36) + "".join(cell.rjust(width) for cell, width in zip(cells, WIDTHS, strict=True)))
+    print("mean ± standard deviation over draws; to labelfix: paired difference ± its standard error")
     print(
         f"95 % intervals hold the true accuracy {np.mean(covered):.1%} of the time (least of a draw "
         f"{np.min(covered):.0%}); mean width {np.mean(widths):.3f}"
