@@ -7,11 +7,12 @@ cannot be told is not good enough to pass.
 import os
 import re
 import xml.etree.ElementTree as ET
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelfix.check_settings import Bound, CheckConfig
@@ -19,6 +20,9 @@ from labelfix.errors import SettingError
 from labelfix.finished import FinishedRun
 
 __all__ = ["CheckResult", "Comparison", "Gate", "check_run", "compare_runs", "junit_report"]
+
+# New suspects that a comparison names.
+WORST_NEW = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +72,12 @@ class Comparison:
         Common images that are suspects now and were not, and the other way round.
     noise_before, noise_after
         Estimated shares of wrong labels; None where nothing is trusted.
+    noise_change
+        Their difference, with the interval that both intervals leave (Newcombe 1998, method 10: square and add), as
+        ``value``, ``low``, ``high`` and ``rows`` (trusted ones of this run); None where one is unknown.
+    worst_new
+        The new suspects with the lowest label_score, at most `WORST_NEW`: image, given and predicted label,
+        label_score.
     """
 
     baseline: str
@@ -79,6 +89,8 @@ class Comparison:
     resolved_suspects: int
     noise_before: float | None
     noise_after: float | None
+    noise_change: dict[str, float] | None
+    worst_new: tuple[dict[str, Any], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +153,7 @@ def check_run(
     if config.max_fix_error is not None:
         gates.append(_promised(summary.get("guarantee"), config.max_fix_error))
     if config.max_increase is not None and comparison is not None:
-        gates.append(_risen(comparison, config.max_increase))
+        gates.append(_risen(comparison, config.max_increase, config.bound))
     skipped: tuple[str, ...] = ()
     if config.per_class:
         more, skipped = _per_class(summary, config)
@@ -236,13 +248,16 @@ def _promised(guarantee: dict[str, Any] | None, limit: float) -> Gate:
     return _exact(name, limit, promised, promised <= limit, said)
 
 
-def _risen(comparison: Comparison, limit: float) -> Gate:
-    name, before, after = "max-increase", comparison.noise_before, comparison.noise_after
-    if before is None or after is None:
-        said = f"{name}: unknown, for want of trusted rows; at most {limit:.1%} is allowed"
-        return _exact(name, limit, None, False, said)
-    said = f"{name}: {before:.1%} of the labels were wrong, {after:.1%} are; a rise of {limit:.1%} is allowed"
-    return _exact(name, limit, after - before, after - before <= limit, said)
+def _risen(comparison: Comparison, limit: float, bound: Bound) -> Gate:
+    name, change = "max-increase", comparison.noise_change
+    gate = _gate(name, "all", limit, change, bound, "more of the labels are wrong than in the baseline")
+    if change is None:
+        return gate
+    said = (
+        f"{name}: {comparison.noise_before:.1%} of the labels were wrong, {comparison.noise_after:.1%} are "
+        f"({change['value']:+.1%}, {change['low']:+.1%} to {change['high']:+.1%}); a rise of {limit:.1%} is allowed"
+    )
+    return replace(gate, said=said)
 
 
 def _exact(name: str, limit: float, value: float | None, passed: bool, said: str) -> Gate:
@@ -257,13 +272,15 @@ def _exact(name: str, limit: float, value: float | None, passed: bool, said: str
 
 def compare_runs(run: FinishedRun, baseline: FinishedRun) -> Comparison:
     """Say what changed from `baseline` to `run`; images are the same where their names are."""
-    columns = ["image", "given_label", "is_label_issue"]
+    columns = ["image", "given_label", "predicted_label", "label_score", "is_label_issue"]
     now, then = run.table("soft_labels", columns), baseline.table("soft_labels", columns)
     place = pc.index_in(now["image"], value_set=then["image"].combine_chunks())
     common = np.asarray(place.is_valid())
     here = now.filter(place.is_valid())
     there = then.take(place.drop_null())
     issue_now, issue_then = (np.asarray(table["is_label_issue"]) for table in (here, there))
+    before, after = _noise(baseline), _noise(run)
+    new = here.filter(pa.array(issue_now & ~issue_then)).drop_columns(["is_label_issue"])
     return Comparison(
         baseline=baseline.run_id,
         added=int((~common).sum()),
@@ -272,14 +289,24 @@ def compare_runs(run: FinishedRun, baseline: FinishedRun) -> Comparison:
         relabelled=int(np.asarray(pc.not_equal(here["given_label"], there["given_label"])).sum()),
         new_suspects=int((issue_now & ~issue_then).sum()),
         resolved_suspects=int((~issue_now & issue_then).sum()),
-        noise_before=_noise(baseline),
-        noise_after=_noise(run),
+        noise_before=before["value"] if before else None,
+        noise_after=after["value"] if after else None,
+        noise_change=_change(before, after) if before and after else None,
+        worst_new=tuple(new.sort_by("label_score").slice(0, WORST_NEW).to_pylist()),
     )
 
 
-def _noise(run: FinishedRun) -> float | None:
+def _noise(run: FinishedRun) -> dict[str, Any] | None:
     estimate = (run.summary.get("estimates") or {}).get("noise_rate")
-    return None if estimate is None else estimate["value"]
+    return estimate if estimate is not None and estimate["value"] is not None else None
+
+
+def _change(before: dict[str, Any], after: dict[str, Any]) -> dict[str, float]:
+    """Return after - before; two runs that share trusted rows are closer than this interval says."""
+    value = after["value"] - before["value"]
+    down = np.hypot(after["value"] - after["low"], before["high"] - before["value"])
+    up = np.hypot(after["high"] - after["value"], before["value"] - before["low"])
+    return {"value": value, "low": value - float(down), "high": value + float(up), "rows": after["rows"]}
 
 
 # -------------------------------------------------------------------------------------------------------- JUnit
@@ -303,10 +330,10 @@ def junit_report(result: CheckResult, run: Path) -> str:
         case = ET.SubElement(
             suite, "testcase", classname=f"labelfix.{gate.name}", name=_xml_text(gate.subject)
         )
+        said = _xml_text(gate.said)
         if not gate.passed:
-            ET.SubElement(case, "failure", message=_xml_text(gate.said), type=gate.name).text = _xml_text(
-                gate.said
-            )
+            ET.SubElement(case, "failure", message=said, type=gate.name).text = said
+        ET.SubElement(case, "system-out").text = said
     for name in result.skipped:
         case = ET.SubElement(suite, "testcase", classname="labelfix.max-noise", name=_xml_text(name))
         ET.SubElement(case, "skipped", message="no trusted row has this label")

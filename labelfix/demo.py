@@ -7,6 +7,7 @@ beside them, and only the comparison at the end reads it.
 
 import csv
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,8 +101,23 @@ def run_demo(
     )
 
 
-def write_demo_data(folder: Path, *, force: bool = False, seed: int = 0) -> dict[str, str]:
-    """Write images/, labels.csv, trusted.csv and truth.csv to `folder`; return the true label of every image."""
+def write_demo_data(
+    folder: Path,
+    *,
+    force: bool = False,
+    seed: int = 0,
+    errors: Mapping[str, float] = ANNOTATOR_ERROR,
+    trusted_share: float = TRUSTED_SHARE,
+) -> dict[str, str]:
+    """Write images/, labels.csv, trusted.csv and truth.csv to `folder`; return the true label of every image.
+
+    Parameters
+    ----------
+    errors
+        Share of wrong labels of each annotator.
+    trusted_share
+        Share of the images that are verified.
+    """
     from sklearn.datasets import load_digits
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -113,11 +129,9 @@ def write_demo_data(folder: Path, *, force: bool = False, seed: int = 0) -> dict
     rng = np.random.default_rng(seed)
     digits = load_digits()
     names = [f"scan_{i:04d}.png" for i in range(len(digits.target))]
-    annotators = rng.choice(list(ANNOTATOR_ERROR), len(names))
-    labels = [
-        _misread(int(t), ANNOTATOR_ERROR[a], rng) for t, a in zip(digits.target, annotators, strict=True)
-    ]
-    verified = np.sort(rng.permutation(len(names))[: round(TRUSTED_SHARE * len(names))])
+    annotators = rng.choice(list(errors), len(names))
+    labels = [_misread(int(t), errors[a], rng) for t, a in zip(digits.target, annotators, strict=True)]
+    verified = np.sort(rng.permutation(len(names))[: round(trusted_share * len(names))])
     truth = dict(zip(names, map(str, digits.target), strict=True))
     try:
         (folder / "images").mkdir(parents=True, exist_ok=True)

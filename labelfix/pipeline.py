@@ -45,6 +45,8 @@ __all__ = ["CleanResult", "clean"]
 PathLike = str | os.PathLike[str]
 # Trusted images of either class that the report shows beside a suspect.
 NEIGHBOURS = 3
+# Differences between smaller probabilities say nothing of how alike two images are.
+ALIKE_FLOOR = 1e-4
 VERSIONED = ("numpy", "pyarrow", "scipy", "scikit-learn", "timm", "torch")
 
 
@@ -265,15 +267,20 @@ def _explained(
 ) -> dict[str, pa.Table]:
     """Return the tables that show why: held-out verdicts of trusted rows, and what the worst suspects look like."""
     tables = {"held_out": held_out_table(table, judged, pairs)} if len(pairs) else {}
-    trusted = np.concatenate([table.trusted, table.extra_trusted])
-    if evidence.features is None or not (trusted >= 0).any():
+    if evidence.features is not None:
+        values, names = evidence.features, table.images.to_pylist() + table.extra_keys.to_pylist()
+        trusted = np.concatenate([table.trusted, table.extra_trusted])
+    else:  # images are alike where the probabilities are, and only those with a given label have some
+        values, names = np.log(np.maximum(evidence.probs, ALIKE_FLOOR)), table.images.to_pylist()
+        trusted = table.trusted
+    if not (trusted >= 0).any():
         return tables
     suspects = np.flatnonzero(judged.is_label_issue)
     worst = np.lexsort((judged.label_score[suspects], table.trusted[suspects] >= 0))[:SUSPECTS_SHOWN]
     rows = suspects[worst]
     tables["neighbours"] = neighbour_table(
-        evidence.features,
-        table.images.to_pylist() + table.extra_keys.to_pylist(),
+        values,
+        names,
         rows,
         table.given[rows],
         judged.predicted_label[rows],

@@ -120,6 +120,13 @@ def test_baseline(tiny: TinySet) -> None:
     assert back.comparison is not None
     assert (back.comparison.added, back.comparison.removed) == (2, 0)
     assert back.comparison.new_suspects == changed.resolved_suspects
+    named = pd.DataFrame(back.comparison.worst_new)
+    assert len(named) == min(20, back.comparison.new_suspects) > 0
+    suspects = pd.read_parquet(before / "suspects.parquet").set_index("image")
+    assert named.label_score.is_monotonic_increasing
+    assert (named.set_index("image").predicted_label == suspects.predicted_label[named.image]).all()
+    said = CliRunner().invoke(app, ["check", str(before), "--baseline", str(after)]).stdout
+    assert f"new: {named.image[0]}, given {named.given_label[0]}" in said
 
 
 def test_noise_that_rose_since_the_baseline(tiny: TinySet) -> None:
@@ -134,6 +141,17 @@ def test_noise_that_rose_since_the_baseline(tiny: TinySet) -> None:
         result.comparison.noise_after - result.comparison.noise_before  # type: ignore[union-attr, operator]
     )
     assert check_run(before, baseline=after, max_increase=0.05).passed
+    change = result.comparison.noise_change  # type: ignore[union-attr]
+    assert change is not None
+    assert change["low"] < change["value"] < change["high"]
+    for bound in ("low", "high"):
+        limit = change[bound]
+        if 0 <= limit <= 1:
+            kept = {"baseline": before, "max_increase": limit + 1e-6, "bound": bound}
+            assert check_run(after, **kept).passed
+            assert not check_run(after, **kept | {"max_increase": max(limit - 1e-6, 0)}).passed
+    ends = [check_run(after, baseline=before, max_increase=0.0, bound=b).passed for b in ("value", "high")]
+    assert ends == [False, False]
 
 
 @pytest.mark.parametrize(("text", "share"), [("3%", 0.03), ("0.03", 0.03), (" 12.5 % ", 0.125), ("0", 0.0)])
@@ -175,6 +193,7 @@ def test_command(done: tuple[TinySet, Path], tmp_path: Path) -> None:
     assert suite is not None
     assert (suite.get("tests"), suite.get("failures")) == ("3", "2")
     assert len(suite.findall("testcase/failure")) == 2
+    assert all("allowed" in (case.text or "") for case in suite.findall("testcase/system-out"))
     again = runner.invoke(app, [*arguments, "--junit", str(report)])
     assert again.exit_code == 2
     assert "--force" in again.stderr

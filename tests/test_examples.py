@@ -54,6 +54,28 @@ def test_queries(script: tuple[Path, str]) -> None:
     assert said.count("(Polars)") == 2
 
 
+@pytest.mark.slow
+def test_soft_labels_beat_given_and_corrected_ones(tmp_path: Path) -> None:
+    said = run("soft_label_training.py", str(tmp_path / "training"))
+    figures = {
+        line.split()[0]: [float(cell) for cell in line.replace("±", " ").split()[1:]]
+        for line in said.splitlines()
+        if line.split()[0] in ("given", "corrected", "soft") and "-" not in line.split()[1]
+    }
+    given, corrected, soft = (figures[name] for name in ("given", "corrected", "soft"))
+    assert soft[0] > corrected[0] > given[0] + 0.1, said  # accuracy
+    assert soft[2] < corrected[2] < given[2], said  # log loss
+
+
+def test_simulated_annotators() -> None:
+    pytest.importorskip("cleanlab")
+    pytest.importorskip("crowdkit")
+    said = run("simulated_annotators.py", "--draws", "1", "--labels-per-image", "2")
+    lines = {line[:36].strip(): line[36:] for line in said.splitlines()}
+    assert {"labelfix", "CROWDLAB", "Dawid-Skene", "the truth"} <= lines.keys()
+    assert "intervals hold the true accuracy" in said
+
+
 def test_fiftyone_export(script: tuple[Path, str]) -> None:
     folder = script[0]
     if importlib.util.find_spec("fiftyone") is not None:

@@ -477,6 +477,47 @@ def test_cleanlab_columns(tiny_run: tuple[TinySet, Path], frame: pd.DataFrame, t
     assert worst.is_label_issue
 
 
+@pytest.mark.filterwarnings("ignore")  # theirs
+def test_cleanlab_and_crowd_kit_columns_of_annotators(tmp_path: Path) -> None:
+    """The columns that the tools themselves make and take, with the figures of the run in them."""
+    multiannotator = pytest.importorskip("cleanlab.multiannotator")
+    aggregation = pytest.importorskip("crowdkit.aggregation")
+    tiny = TinySet(tmp_path)
+    rng = np.random.default_rng(0)
+    share = {"ann": 0.95, "bea": 0.9, "cyd": 0.6}
+    said = {who: np.where(rng.random(60) < p, tiny.true, (tiny.true + 1) % 3) for who, p in share.items()}
+    rows = [
+        (name, tiny.classes[k], who)
+        for who, labels in said.items()
+        for name, k in zip(tiny.names, labels, strict=True)
+    ]
+    labels = write_rows(tmp_path / "three.csv", rows, ("image", "label", "annotator"))
+    labelfix.clean(tiny.images, labels, tiny.trusted, tmp_path / "out", **FAST)  # type: ignore[arg-type]
+    export_run(tmp_path / "out", tmp_path / "dest", to="cleanlab", rows="suspects")
+    suspects = pd.read_parquet(tmp_path / "dest" / "issues.parquet").image
+    assert set(pd.read_parquet(tmp_path / "dest" / "annotations.parquet").task) == set(suspects)
+    export_run(tmp_path / "out", tmp_path / "dest", to="cleanlab", force=True)
+    back = {path.stem: pd.read_parquet(path) for path in (tmp_path / "dest").glob("*.parquet")}
+    probs = np.full((60, 3), 0.1) + 0.7 * np.eye(3)[tiny.true]
+    theirs = multiannotator.get_label_quality_multiannotator(
+        pd.DataFrame(dict(said)), probs, verbose=False, return_detailed_quality=False
+    )
+    assert set(theirs["annotator_stats"].columns) <= set(back["annotator_stats"].columns)
+    assert set(theirs["label_quality"].columns) <= set(back["label_quality"].columns)
+    people = back["annotator_stats"].set_index("annotator")
+    assert people.index[0] == "cyd"
+    assert people.num_examples_labeled.tolist() == [60] * 3
+    best = back["label_quality"].set_index("image").consensus_label[tiny.names].to_numpy()
+    assert (best == np.array(tiny.classes)[tiny.true]).mean() > 0.9
+    for who, labels_of in said.items():
+        agreed = np.mean(np.array(tiny.classes)[labels_of] == best)
+        assert people.agreement_with_consensus[who] == pytest.approx(agreed)
+    assert (back["label_quality"].num_annotations == 3).all()
+    found = aggregation.MajorityVote().fit_predict(back["annotations"])
+    votes = np.array([np.bincount([s[i] for s in said.values()], minlength=3).argmax() for i in range(60)])
+    assert (found[tiny.names].to_numpy() == np.array(tiny.classes)[votes]).all()
+
+
 def test_duckdb_and_polars_read_the_provenance(
     tiny_run: tuple[TinySet, Path], frame: pd.DataFrame, tmp_path: Path
 ) -> None:

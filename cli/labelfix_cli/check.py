@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["check"]
 
 GATE_FAILED = 1
+NEW_SHOWN = 5
 
 
 def _limit(text: str) -> Any:
@@ -94,6 +95,8 @@ def _show_rest(result: "CheckResult") -> None:
             f"{changed.relabelled:,} given labels changed; {changed.new_suspects:,} new suspects, "
             f"{changed.resolved_suspects:,} no longer"
         )
+        for row in changed.worst_new[:NEW_SHOWN]:
+            typer.echo(f"  new: {row['image']}, given {row['given_label']}, rather {row['predicted_label']}")
     if result.skipped:
         typer.echo(f"{len(result.skipped):,} classes without a trusted row were not checked")
     if result.gates:

@@ -95,7 +95,7 @@ def _write(
     if config.to is ExportFormat.CSV:
         return None, {"rows_without_verdict": write_csv(folder, decisions, run, config.labels)}
     if config.to is ExportFormat.CLEANLAB:
-        write_cleanlab(folder, decisions)
+        write_cleanlab(folder, decisions, run)
         return None, {}
     names = decisions.images.to_pylist()
     if not run.holds_images and config.images is None:

@@ -45,7 +45,7 @@ function reliabilityChart(bins) {
 function histogramChart(histogram) {
   const total = histogram.suspects.map((n, i) => n + histogram.others[i]);
   const most = Math.max(1, ...total);
-  return chart(150, `Unverified images by confidence, ${total.length} bins from 0 to 100 %: ${total.join(", ")}`, (width, height) => {
+  return chart(260, `Unverified images by confidence, ${total.length} bins from 0 to 100 %: ${total.join(", ")}`, (width, height) => {
     const [left, right, top, bottom] = [46, width - 10, 12, height - 24];
     const step = (right - left) / total.length;
     const y = (n) => bottom - Math.sqrt(n / most) * (bottom - top);
@@ -85,9 +85,10 @@ function curveChart(title, series, show) {
     ]);
     series.forEach((s, i) => {
       const path = s.points.map(([e, v], j) => `${j ? "L" : "M"}${x(e).toFixed(1)} ${y(v).toFixed(1)}`).join("");
-      out.push(svg("path", { d: path, class: `line ${["", "b", "c"][i % 3]}` }));
+      const kind = ["a", "b", "c"][i % 3];
+      out.push(svg("path", { d: path, class: `line ${kind}` }));
       for (const [e, v] of s.points) {
-        out.push(svg("circle", { cx: x(e), cy: y(v), r: 3, class: "mark" }, svg("title", {}, `${s.name}, epoch ${e}: ${show(v)}`)));
+        out.push(svg("circle", { cx: x(e), cy: y(v), r: 3, class: `mark ${kind}` }, svg("title", {}, `${s.name}, epoch ${e}: ${show(v)}`)));
       }
     });
     out.push(line(left, bottom, right, bottom, "axis"), text(left, bottom + 18, "epoch 1"));

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from labelfix.calibration import share
 from labelfix.finished import FinishedRun, dense_soft_labels, label_codes
+from labelfix.report.people import annotator_values, label_givers
 from labelfix.rundir import as_json
 from labelfix.sampling import pool_weights
 
@@ -59,6 +60,8 @@ def gather_contents(run: FinishedRun, limit: int) -> Contents:
     coverage = (record.get("config") or {}).get("interval", 0.95)
     given, predicted = _codes(suspects, "given_label", run), _codes(suspects, "predicted_label", run)
     shown, pictured, notes = _suspects(run, suspects, limit)
+    people, more_notes = annotator_values(run)
+    shown["givers"], givers = label_givers(run, shown["image"], people or ())
     values = {
         "run": {
             **{name: record.get(name) for name in ("run_id", "created", "labelfix", "seed", "weights")},
@@ -71,15 +74,16 @@ def gather_contents(run: FinishedRun, limit: int) -> Contents:
         "summary": {name: value for name, value in summary.items() if name not in ("per_class", "classes")},
         "per_class": _per_class(run, given, predicted),
         "matrix": _matrix(run),
-        "pairs": _pairs(given, predicted),
+        "pairs": _pairs(run, given, predicted),
         "reliability": _reliability(run, coverage),
         "confidence": _confidence_histogram(run),
         "history": run.table("history").to_pydict() if run.has("history") else None,
-        "annotators": _annotators(run),
+        "annotators": people,
+        "givers": givers,
         "suspects": shown,
         "quarantine": _quarantine(run),
     }
-    return Contents(values=as_json(values), pictured=pictured, notes=notes)
+    return Contents(values=as_json(values), pictured=pictured, notes=(*notes, *more_notes))
 
 
 def _codes(table: pa.Table, column: str, run: FinishedRun) -> np.ndarray:
@@ -135,16 +139,9 @@ def _neighbours(
         "near_predicted": [[]] * len(names),
     }
     if not run.has("neighbours"):
-        if run.summary.get("trusted_pairs") or run.summary.get("trusted_extra"):
-            return (
-                empty,
-                [],
-                (
-                    "No nearest trusted images: the run kept no features to compare (probabilities, the full "
-                    "network, or an earlier version).",
-                ),
-            )
-        return empty, [], ("No nearest trusted images: the run had no trusted labels.",)
+        trusted = run.summary.get("trusted_pairs") or run.summary.get("trusted_extra")
+        why = "could compare none with the suspects" if trusted else "had no trusted labels"
+        return empty, [], (f"No nearest trusted images: the run {why}.",)
     table = run.table("neighbours")
     row_of = {name: row for row, name in enumerate(table["image"].to_pylist())}
     near = {}
@@ -189,25 +186,34 @@ def _per_class(run: FinishedRun, given: np.ndarray, predicted: np.ndarray) -> li
     ]
 
 
-def _pairs(given: np.ndarray, predicted: np.ndarray) -> list[list[int]]:
-    """Return (given, suggested, suspects) of the pairs of classes with the most suspects."""
+def _pairs(run: FinishedRun, given: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
+    """Return the pairs of classes with the most suspects, with the rates of the noise matrix both ways.
+
+    ``rate`` is that of the suggested class being given the given label, ``back`` that of the reverse.
+    """
+    cells = _matrix_cells(run)
+
+    def rate(true: int, label: int) -> dict[str, float]:
+        return {name: float(values[true, label]) for name, values in cells.items()}
+
+    pairs = Counter(zip(given.tolist(), predicted.tolist(), strict=True)).most_common(PAIRS_SHOWN)
     return [
-        [pair[0], pair[1], rows]
-        for pair, rows in Counter(zip(given.tolist(), predicted.tolist(), strict=True)).most_common(
-            PAIRS_SHOWN
-        )
+        {"given": g, "suggested": s, "suspects": rows, "rate": rate(s, g), "back": rate(g, s)}
+        for (g, s), rows in pairs
     ]
+
+
+def _matrix_cells(run: FinishedRun) -> dict[str, np.ndarray]:
+    """Return probability, low, high and rows of the noise matrix, (K, K) each, true class first."""
+    table, num_classes = run.table("noise_matrix"), len(run.classes)
+    names = ("probability", "low", "high", "rows")
+    return {name: table[name].to_numpy().reshape(num_classes, num_classes) for name in names}
 
 
 def _matrix(run: FinishedRun) -> dict[str, Any]:
     """Return the noise matrix of the classes that go wrong most, the others left out where there are many."""
-    table = run.table("noise_matrix")
-    num_classes = len(run.classes)
-    cells = {
-        name: table[name].to_numpy().reshape(num_classes, num_classes)
-        for name in ("probability", "low", "high", "rows")
-    }
-    off = cells["probability"] * (1 - np.eye(num_classes))
+    cells = _matrix_cells(run)
+    off = cells["probability"] * (1 - np.eye(len(run.classes)))
     worst = np.argsort(-(off.sum(0) + off.sum(1)), kind="stable")[:MATRIX_CLASSES]
     shown = np.sort(worst)
     picked = {name: values[np.ix_(shown, shown)] for name, values in cells.items()}
@@ -289,15 +295,6 @@ def _confidence_histogram(run: FinishedRun) -> dict[str, list[int]]:
 
 
 # ------------------------------------------------------------------------------------------------------- tables
-
-
-def _annotators(run: FinishedRun) -> list[dict[str, Any]] | None:
-    if not run.has("annotators"):
-        return None
-    table = run.table("annotators")
-    if "confusion" in table.column_names:
-        table = table.drop_columns(["confusion"])
-    return table.to_pylist()
 
 
 def _quarantine(run: FinishedRun, shown: int = 200) -> list[list[str]]:

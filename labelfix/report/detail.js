@@ -3,6 +3,13 @@
 const detail = document.getElementById("detail");
 let turn = null;
 
+// All labels of an image, by those who gave them.
+function labelsSaid(i) {
+  const givers = S.givers[i] ?? [];
+  if (!givers.some(([who]) => who >= 0)) return null;
+  return el("p", {}, "Labelled ", givers.map(([who, said], n) => [n ? ", " : "", el("span", { class: said === S.given[i] ? "g-ink" : said === S.predicted[i] ? "s-ink" : null }, nameOf(said)), ` by ${giverName(who)}`]), ".");
+}
+
 function showDetail(rows, place, back) {
   const show = (to) => {
     place = Math.max(0, Math.min(rows.length - 1, to));
@@ -16,7 +23,7 @@ function showDetail(rows, place, back) {
     const nearest = (cells) => (cells.length ? cells[0][1] : null);
     const [mine, theirs] = [nearest(S.near_given[i]), nearest(S.near_predicted[i])];
     const reason = mine == null || theirs == null ? null
-      : `The nearest trusted ${nameOf(S.predicted[i])} has a similarity of ${theirs.toFixed(2)}, the nearest trusted ${nameOf(S.given[i])} ${mine.toFixed(2)} (1 is the same direction of features, −1 the opposite).`;
+      : `The nearest trusted ${nameOf(S.predicted[i])} has a similarity of ${theirs.toFixed(2)}, the nearest trusted ${nameOf(S.given[i])} ${mine.toFixed(2)} (1 is alike, −1 the opposite).`;
     const verified = S.trusted[i] >= 0;
     detail.replaceChildren(
       el("div", { class: "dialog-head" },
@@ -31,6 +38,7 @@ function showDetail(rows, place, back) {
             el("h3", {}, "Soft label, most probable classes"),
             el("dl", { class: "bars" }, shares.flatMap(([k, p]) => [el("dt", { title: nameOf(k) }, nameOf(k)),
               el("dd", {}, el("div", { class: k === S.given[i] ? "meter g" : "meter" }, el("i", { css: { width: `${100 * p}%` } }))), el("dd", {}, sureOf(i, p))])),
+            labelsSaid(i),
             reason && el("p", { class: "quiet" }, reason))),
         near("Nearest trusted images of the given class", "g-ink", S.given[i], S.near_given[i]),
         near("Nearest trusted images of the suggested class", "s-ink", S.predicted[i], S.near_predicted[i])));

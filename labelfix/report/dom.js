@@ -2,6 +2,7 @@
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const CLASSES = DATA.classes;
+const { summary } = DATA;
 const S = DATA.suspects;
 const COUNT = S.image.length;
 const NONE = "–";
@@ -15,8 +16,10 @@ function percent(value, digits = 1) {
   return `${shown}\u202f%`;
 }
 const plural = (value, one, many) => `${count(value)} ${value === 1 ? one : many}`;
-const range = (low, high) => (low == null ? "" : `${percent(low)} to ${percent(high)}`);
+const range = (low, high) => (low == null ? "" : `${(100 * low).toFixed(1)}–${percent(high)}`);
 const coverage = `${+(100 * DATA.coverage).toFixed(2)}\u202f% interval`;
+const collator = new Intl.Collator("en", { numeric: true });
+const byName = (a, b) => collator.compare(a, b);
 const nameOf = (k) => (k >= 0 ? CLASSES[k] : NONE);
 
 // Make an element: el("p", {class: "quiet", onclick: f}, "text", child, …). `css` sets properties one by one.

@@ -14,7 +14,10 @@ from typing import Any
 __all__ = ["GENERATOR", "build_page"]
 
 GENERATOR = '<meta name="generator" content="labelfix">'
-SCRIPTS = ("dom.js", "charts.js", "tables.js", "suspects.js", "detail.js", "main.js")
+SCRIPTS = (
+    "dom.js", "charts.js", "tables.js", "suspects.js", "detail.js", "confusions.js", "annotators.js", "overview.js",
+    "main.js",
+)  # fmt: skip
 
 
 def build_page(contents: dict[str, Any], thumbnails: str) -> str:

@@ -6,7 +6,7 @@ const SORTS = {
   unsure: ["Least confident suggestion", (a, b) => S.confidence[a] - S.confidence[b]],
   given: ["Given label", (a, b) => S.given[a] - S.given[b] || S.score[a] - S.score[b]],
   suggested: ["Suggested label", (a, b) => S.predicted[a] - S.predicted[b] || S.score[a] - S.score[b]],
-  file: ["File name", (a, b) => S.image[a].localeCompare(S.image[b], "en", { numeric: true })],
+  file: ["File name", (a, b) => byName(S.image[a], S.image[b])],
 };
 const STATES = {
   all: ["All", () => true],
@@ -26,6 +26,13 @@ function near(title, ink, klass, cells) {
 
 // Only a verified label is certain; a model's 1.0 is a rounded number.
 const sureOf = (i, value) => percent(S.trusted[i] >= 0 ? value : Math.min(value, 1 - 1e-9));
+const giverName = (number) => (number < 0 ? "nobody named" : DATA.givers[number]);
+
+// Who gave the given label, where the label table says so.
+function givenBy(i) {
+  const names = (S.givers[i] ?? []).filter(([who, said]) => said === S.given[i] && who >= 0).map(([who]) => giverName(who));
+  return names.length ? el("p", { class: "file", title: names.join(", ") }, `by ${names.join(", ")}`) : null;
+}
 const stateOf = (i) => (S.trusted[i] >= 0 ? "verified" : S.action[i]);
 
 function suspectRow(i, place, total, open) {
@@ -36,7 +43,8 @@ function suspectRow(i, place, total, open) {
       el("p", { class: "verdict" }, el("span", { class: "g-ink struck", title: nameOf(S.given[i]) }, nameOf(S.given[i])), el("span", { class: "arrow", "aria-hidden": "true" }, "→"),
         el("span", { class: "s-ink", title: nameOf(S.predicted[i]) }, nameOf(S.predicted[i]))),
       el("p", { class: "file", title: S.image[i] }, S.image[i]),
-      el("span", { class: `tag${stateOf(i) === "review" ? "" : " strong"}` }, stateOf(i))),
+      givenBy(i),
+      S.trusted[i] >= 0 || S.action[i] !== "review" ? el("span", { class: "tag" }, stateOf(i)) : null),
     el("div", { class: "sure-box" },
       el("p", { class: "sure" }, el("b", {}, sureOf(i, S.confidence[i])), " suggested"),
       el("div", { class: "meter" }, el("i", { css: { width: `${100 * S.confidence[i]}%` } })),
@@ -156,5 +164,5 @@ function suspectList(candidates, { fixed = false, given = "", suggested = "" } =
       schedule();
     }
   });
-  return { nodes: [filters, said, box], start: select, schedule, onKey };
+  return { nodes: candidates.length ? [filters, said, box] : [box], start: select, schedule, onKey };
 }
