@@ -116,7 +116,11 @@ def labels(
         raise InputError("LABELFIX_DATA: is not set; expected the folder of the benchmark data. Set it.")
     names = list(only or SUITE)
     done = read_rows(out) if out is not None and out.exists() else []
-    found = [row for row in done if (row["rows"], row["trusted"]) == (rows, trusted) and row["data"] in names]
+    found = [
+        row
+        for row in done
+        if (row["rows"], row["trusted"]) == (rows, trusted) and row["data"] in names and row["draw"] < draws
+    ]
     have = {(row["data"], row["draw"]) for row in found}
     tasks = {}
     for draw, name in [(draw, name) for draw in range(draws) for name in names]:
