@@ -6,7 +6,8 @@
 The labels live in one float32 store (P, K), addressed by image number, never by the place in a batch. All
 that is random in an epoch follows from the seed, the fold and the epoch; the state that `NetworkTraining`
 gives and takes holds the rest, so that a run that was stopped between two steps continues with the same
-numbers (bit for bit on the CPU; on a GPU, whose sums have no fixed order, up to rounding).
+numbers: bit for bit on the CPU. On a GPU cuDNN is held to deterministic algorithms, but a few operators add in no
+fixed order; there every soft label of a resumed run is within `GPU_TOLERANCE` of an undisturbed one.
 
 Shape suffixes: P images, n images that train, B rows of the batch, M trusted rows of a step, K classes.
 """
@@ -15,6 +16,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -32,8 +34,9 @@ from labelfix.pixels import PixelStore
 from labelfix.roles import Roles
 from labelfix.tally import EpochTally
 
-__all__ = ["NetworkTask", "NetworkTraining", "predict", "random_seed"]
+__all__ = ["GPU_TOLERANCE", "NetworkTask", "NetworkTraining", "predict", "random_seed"]
 
+GPU_TOLERANCE = 0.01
 STEPS_PER_CHECK_ON_GPU = 50  # looking at a number there waits for the device
 
 
@@ -150,7 +153,7 @@ class NetworkTraining:
             When `stopping` said so; the state has been saved.
         """
         cuda = [self.task.device] if self.task.device.type == "cuda" else []
-        with torch.random.fork_rng(cuda):
+        with torch.random.fork_rng(cuda), _deterministic_convolutions():
             while self.epoch < self.task.loop.epochs:
                 if self.step == 0:
                     self._start_epoch()
@@ -340,6 +343,16 @@ def predict(model: nn.Module, task: NetworkTask, chunks: tuple[Tensor, ...]) -> 
     for pixels in task.pixels.batches(chunks):
         with torch.inference_mode():
             yield _logits(model, task.augmentation.plain(pixels), task.autocast_dtype).softmax(-1)
+
+
+@contextmanager
+def _deterministic_convolutions() -> Iterator[None]:
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = before
 
 
 def _logits(model: nn.Module, images: Tensor, autocast_dtype: torch.dtype | None) -> Tensor:

@@ -404,6 +404,13 @@ def test_exact_trains_networks_that_double_backward_cannot(name: str) -> None:
     assert (label_logits != start).all()
 
 
+def test_the_reference_says_that_a_network_has_no_double_backward() -> None:
+    model = timm_model("mobilenetv3_small_050")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(SettingError, match=r"no double backward .*hardsigmoid.* Use exact"):
+        mslg_step(model, optimizer, *batch(torch.float32), alpha=0.1, beta=1.0, schedule=Schedule.REFERENCE)
+
+
 @pytest.mark.parametrize(
     ("schedule", "name"),
     [

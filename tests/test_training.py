@@ -18,6 +18,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from labelfix.augmentation import Augmentation
+from labelfix.checkpoints import Checkpoints
 from labelfix.config import (
     Augment,
     FullConfig,
@@ -32,7 +33,7 @@ from labelfix.errors import TrainingError
 from labelfix.mslg import Schedule as StepSchedule
 from labelfix.pixels import HeldPixels
 from labelfix.roles import Roles
-from labelfix.training import NetworkTask, NetworkTraining, predict
+from labelfix.training import GPU_TOLERANCE, NetworkTask, NetworkTraining, predict
 from labelfix_cli import app
 
 CPU = torch.device("cpu")
@@ -226,20 +227,52 @@ def test_schedules_have_one_set_of_names() -> None:
     assert [s.value for s in ConfigSchedule] == [s.value for s in StepSchedule]
 
 
-@pytest.mark.gpu
-def test_training_on_a_gpu_in_bfloat16_moves_the_wrong_labels() -> None:
+# ------------------------------------------------------------------------------------------------------ a GPU
+
+
+def gpu_training(full: FullConfig = FULL, **changes: Any) -> NetworkTraining:
     cuda, planted = torch.device("cuda"), Planted()
     task = planted.task(
+        full=full,
         pixels=HeldPixels(torch.from_numpy(planted.pixels).to(cuda), cuda),
-        augmentation=Augmentation(Augment.NONE, [0.5] * 3, [0.25] * 3, cuda),
+        augmentation=Augmentation(full.augment, [0.5] * 3, [0.25] * 3, cuda),
         device=cuda,
-        autocast_dtype=torch.bfloat16,
+        **changes,
     )
-    training = NetworkTraining(network().to(cuda, memory_format=torch.channels_last), task)
+    return NetworkTraining(network().to(cuda, memory_format=torch.channels_last), task)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("schedule", [Schedule.EXACT, Schedule.FAST])
+def test_training_on_a_gpu_in_bfloat16_moves_the_wrong_labels(schedule: Schedule) -> None:
+    planted = Planted()
+    training = gpu_training(dataclasses.replace(FULL, schedule=schedule), autocast_dtype=torch.bfloat16)
     training.run()
     labels = training.label_logits_PK[: planted.rows].argmax(1).cpu().numpy()
     assert training.label_logits_PK.dtype is torch.float32
     assert (labels == planted.true[: planted.rows]).mean() > (planted.given == planted.true[:120]).mean()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("schedule", [Schedule.EXACT, Schedule.FAST])
+def test_resumed_on_a_gpu_the_labels_are_those_of_an_undisturbed_run(
+    schedule: Schedule, tmp_path: Path
+) -> None:
+    full = FullConfig(schedule=schedule)  # with shifts and mirror images, and the network's dropout
+    whole = gpu_training(full)
+    whole.run()
+    checkpoints, steps = Checkpoints.open(tmp_path, {}, resume=False), iter(range(10**6))
+    with pytest.raises(KeyboardInterrupt):
+        gpu_training(full).run(
+            save=lambda state: checkpoints.save("fold_0", state), stopping=lambda: next(steps) >= 40
+        )
+    resumed, state = gpu_training(full), checkpoints.load("fold_0")
+    assert state is not None
+    assert (state["epoch"], state["step"]) == (4, 5)  # in the middle of the first epoch of MSLG
+    resumed.restore(state)
+    resumed.run()
+    difference = (whole.label_logits_PK.softmax(1) - resumed.label_logits_PK.softmax(1)).abs().max()
+    assert float(difference) < GPU_TOLERANCE
 
 
 # --------------------------------------------------------------------------------------------- from end to end

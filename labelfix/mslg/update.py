@@ -114,8 +114,16 @@ def _fast(batch: Problem, logits_BK: Tensor) -> tuple[Tensor, Tensor]:
 
 def _reference(batch: Problem, logits_BK: Tensor) -> tuple[Tensor, Tensor]:
     """`_exact` as the paper writes it: backward through the backward pass of the look-ahead."""
-    meta_loss = batch.trusted_loss(batch.look_ahead(logits_BK, create_graph=True))
-    (gradient_BK,) = torch.autograd.grad(meta_loss, batch.label_logits, retain_graph=True)
+    try:
+        meta_loss = batch.trusted_loss(batch.look_ahead(logits_BK, create_graph=True))
+        (gradient_BK,) = torch.autograd.grad(meta_loss, batch.label_logits, retain_graph=True)
+    except RuntimeError as fault:  # an operator without a second derivative, or a compiled model
+        said = str(fault).splitlines()[0]
+        if "derivative for" not in said and "double backward" not in said:
+            raise
+        raise SettingError(
+            f"schedule reference: the network has no double backward ({said}). Use exact, which needs none."
+        ) from fault
     return gradient_BK, meta_loss.detach()
 
 
@@ -192,7 +200,8 @@ def mslg_step(
     Raises
     ------
     SettingError
-        A shape or dtype does not fit, an unknown reduction, or an enclosing autocast region.
+        A shape or dtype does not fit, an unknown reduction, an enclosing autocast region, or ``reference`` on a
+        network without double backward.
     """
     if torch.is_autocast_enabled(images.device.type):
         raise SettingError("mslg_step: called inside autocast. Leave the region and pass autocast_dtype.")
