@@ -361,6 +361,25 @@ def test_annotators_have_a_table_and_a_page_each(tiny: TinySet, browser: Any) ->
     watched.check(out / "report.html")
 
 
+def test_long_names_without_pictures_fit_a_phone(tiny: TinySet, browser: Any) -> None:
+    tiny.classes = [f"a class with quite a long name and a number, {k}" for k in range(3)]
+    rows = [
+        (f"a/long/path/{'x' * 60} {i}.png", tiny.classes[k], f"person with a long name {i % 3}")
+        for i, k in enumerate(tiny.given)
+    ]
+    labels = write_rows(tiny.folder / "long.csv", rows, ("image", "label", "annotator"))
+    trusted = write_rows(
+        tiny.folder / "sure.csv", [(rows[i][0], tiny.classes[tiny.true[i]]) for i in range(20)]
+    )
+    np.save(tiny.folder / "p.npy", 0.1 + 0.7 * np.eye(3)[tiny.true])
+    out = labelfix.clean(tiny.folder / "p.npy", labels, trusted, tiny.folder / "out").out
+    for view in ("", "#suspects", "#confusions", "#pair/0/1", "#annotators", "#annotator/0"):
+        watched = Watched(browser, out / "report.html", view, width=390)
+        assert watched.page.evaluate("document.documentElement.scrollWidth") == 390, view
+        assert watched.page.locator(".picture:visible").count() == 0
+        watched.check(out / "report.html")
+
+
 def test_who_gave_the_label_is_said(tiny: TinySet, browser: Any) -> None:
     out = named_run(tiny)
     watched = Watched(browser, out / "report.html", "#suspects")

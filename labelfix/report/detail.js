@@ -23,7 +23,7 @@ function showDetail(rows, place, back) {
     const nearest = (cells) => (cells.length ? cells[0][1] : null);
     const [mine, theirs] = [nearest(S.near_given[i]), nearest(S.near_predicted[i])];
     const reason = mine == null || theirs == null ? null
-      : `The nearest trusted ${nameOf(S.predicted[i])} has a similarity of ${theirs.toFixed(2)}, the nearest trusted ${nameOf(S.given[i])} ${mine.toFixed(2)} (1 is alike, −1 the opposite).`;
+      : `The nearest trusted ${nameOf(S.predicted[i])} has a similarity of ${likeness(theirs)}, the nearest trusted ${nameOf(S.given[i])} ${likeness(mine)} (1 is alike, −1 the opposite).`;
     const verified = S.trusted[i] >= 0;
     detail.replaceChildren(
       el("div", { class: "dialog-head" },
@@ -34,14 +34,15 @@ function showDetail(rows, place, back) {
           el("div", {},
             el("p", { class: "path" }, S.image[i], ` (${count(place + 1)} of ${count(rows.length)})`),
             el("p", {}, verified ? `Verified: the trusted label is ${nameOf(S.trusted[i])}.`
-              : `With ${sureOf(i, S.confidence[i])} the label is ${nameOf(S.predicted[i])}; with ${percent(S.score[i])} the given ${nameOf(S.given[i])} is right. Action: ${S.action[i]}.`),
+              : `${sureOf(i, S.confidence[i])} for ${nameOf(S.predicted[i])}, ${percent(S.score[i])} for the given ${nameOf(S.given[i])}. Action: ${S.action[i]}.`),
             el("h3", {}, "Soft label, most probable classes"),
             el("dl", { class: "bars" }, shares.flatMap(([k, p]) => [el("dt", { title: nameOf(k) }, nameOf(k)),
               el("dd", {}, el("div", { class: k === S.given[i] ? "meter g" : "meter" }, el("i", { css: { width: `${100 * p}%` } }))), el("dd", {}, sureOf(i, p))])),
             labelsSaid(i),
             reason && el("p", { class: "quiet" }, reason))),
-        near("Nearest trusted images of the given class", "g-ink", S.given[i], S.near_given[i]),
-        near("Nearest trusted images of the suggested class", "s-ink", S.predicted[i], S.near_predicted[i])));
+        el("div", { class: "likenesses" },
+          near("Trusted images of the given class", "g-ink", S.given[i], S.near_given[i]),
+          near("Trusted images of the suggested class", "s-ink", S.predicted[i], S.near_predicted[i]))));
   };
   turn = (by) => show(place + by);
   show(place);

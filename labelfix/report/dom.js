@@ -17,6 +17,7 @@ function percent(value, digits = 1) {
 }
 const plural = (value, one, many) => `${count(value)} ${value === 1 ? one : many}`;
 const range = (low, high) => (low == null ? "" : `${(100 * low).toFixed(1)}–${percent(high)}`);
+const likeness = (value) => (Math.abs(value) < 0.005 ? 0 : value).toFixed(2).replace("-", "−");
 const coverage = `${+(100 * DATA.coverage).toFixed(2)}\u202f% interval`;
 const collator = new Intl.Collator("en", { numeric: true });
 const byName = (a, b) => collator.compare(a, b);
@@ -46,6 +47,7 @@ function fill(node, attributes, children) {
 const thumbnailNode = document.getElementById("thumbnails").firstChild;
 const thumbnailText = thumbnailNode ? thumbnailNode.data : "";
 const ENDS = DATA.thumbnails.ends;
+document.documentElement.classList.toggle("bare", !ENDS.at(-1)); // nothing is pictured
 const pictured = [...new Set(S.image)].concat(S.others);
 const pictureOf = new Map(pictured.map((name, number) => [name, number]));
 

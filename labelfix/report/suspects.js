@@ -21,7 +21,7 @@ function near(title, ink, klass, cells) {
   const caption = el("figcaption", { title: `${title} ${nameOf(klass)}` }, `${title} `, el("span", { class: ink }, nameOf(klass)));
   if (!cells.length) return el("figure", { class: "near" }, caption, el("p", {}, "none known"));
   return el("figure", { class: "near" }, caption, el("ul", {}, cells.map(([number, alike]) =>
-    el("li", { title: pictured[number] }, picture(number, `Trusted ${nameOf(klass)}: ${pictured[number]}`), alike.toFixed(2)))));
+    el("li", { title: pictured[number] }, picture(number, `Trusted ${nameOf(klass)}: ${pictured[number]}`), likeness(alike), el("span", { class: "name" }, pictured[number].split("/").at(-1))))));
 }
 
 // Only a verified label is certain; a model's 1.0 is a rounded number.
