@@ -47,7 +47,6 @@ PathLike = str | os.PathLike[str]
 NEIGHBOURS = 3
 # Differences between smaller probabilities say nothing of how alike two images are.
 ALIKE_FLOOR = 1e-4
-VERSIONED = ("numpy", "pyarrow", "scipy", "scikit-learn", "timm", "torch")
 
 
 @dataclass(frozen=True, kw_only=True)
