@@ -13,6 +13,7 @@ N rows with a given label, B rows of a chunk, R rows that vote, C components, K 
 from collections.abc import Iterator
 
 import numpy as np
+import scipy.linalg
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -66,8 +67,12 @@ def neighbour_votes(
 
 def _principal_components(features: Iterator[tuple[slice, Tensor]], moments: Tensor) -> Tensor:
     """Return the components (N, C) of all rows, each row of length 1."""
-    variance_D, direction_DD = torch.linalg.eigh(moments.double())
-    variance_D, direction_DD = variance_D.flip(0)[:COMPONENTS], direction_DD.flip(1)[:, :COMPONENTS]
-    spread = variance_D > 1e-8 * variance_D[0]
-    basis_DC = (direction_DD[:, spread] / variance_D[spread] ** 0.25).to(moments.dtype)
+    # LAPACK's syevr, through scipy: torch's driver fails where there are far fewer rows than features
+    wide = len(moments)
+    found = scipy.linalg.eigh(
+        moments.double().cpu().numpy(), subset_by_index=(max(wide - COMPONENTS, 0), wide - 1)
+    )
+    variance_C, direction_DC = (torch.from_numpy(values).to(moments.device).flip(-1) for values in found)
+    spread = variance_C > 1e-8 * variance_C[0]
+    basis_DC = (direction_DC[:, spread] / variance_C[spread] ** 0.25).to(moments.dtype)
     return torch.cat([F.normalize(rows_BD @ basis_DC, dim=1) for _, rows_BD in features])

@@ -118,7 +118,7 @@ def test_unreadable_images_keep_their_place(tiny: TinySet) -> None:
 
 def test_interrupted_run_goes_on(tiny: TinySet, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    real = module._Forward.__call__
+    real = module.FrozenNetwork.__call__
 
     def interrupted(self: object, pixels: torch.Tensor) -> np.ndarray:
         calls.append(len(pixels))
@@ -126,10 +126,10 @@ def test_interrupted_run_goes_on(tiny: TinySet, monkeypatch: pytest.MonkeyPatch)
             raise KeyboardInterrupt
         return real(self, pixels)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module._Forward, "__call__", interrupted)
+    monkeypatch.setattr(module.FrozenNetwork, "__call__", interrupted)
     with pytest.raises(KeyboardInterrupt):
         extract(tiny)
-    monkeypatch.setattr(module._Forward, "__call__", real)
+    monkeypatch.setattr(module.FrozenNetwork, "__call__", real)
     assert extract(tiny).decoded == len(tiny.names) - 3 * 7
 
 
