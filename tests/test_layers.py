@@ -19,7 +19,8 @@ LAYERS = (
     },
     {
         "labelfix.annotator_model", "labelfix.annotators", "labelfix.audit", "labelfix.calibration",
-        "labelfix.check", "labelfix.dataset", "labelfix.evidence", "labelfix.export", "labelfix.feature_store",
+        "labelfix.check", "labelfix.comparison", "labelfix.dataset", "labelfix.evidence", "labelfix.export",
+        "labelfix.feature_store",
         "labelfix.finished", "labelfix.guarantees", "labelfix.images", "labelfix.matrices", "labelfix.neighbours",
         "labelfix.posterior", "labelfix.record", "labelfix.report", "labelfix.roles", "labelfix.rundir",
         "labelfix.sampling", "labelfix.tables", "labelfix.transition", "labelfix.verification",

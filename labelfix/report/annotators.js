@@ -2,7 +2,6 @@
 
 const PEOPLE = DATA.annotators ?? [];
 const accuracyOf = (person) => ({ value: person.accuracy, low: person.low, high: person.high });
-const STANDINGS = { better: "better", worse: "worse", undecided: "undecided" };
 const ranks = (person) => (person.best_rank === person.worst_rank ? count(person.best_rank) : `${count(person.best_rank)} to ${count(person.worst_rank)}`);
 const signed = (value) => (value == null ? NONE : `${value > 0 ? "+" : value < 0 ? "−" : ""}${count(Math.abs(Math.round(value)))}`);
 const mistakes = (person) => person.confused.slice(0, 1).map((c) => `${c.true_label} as ${c.given_label} (${Math.round(c.rows)})`).join("");
@@ -21,7 +20,7 @@ function annotatorsView() {
     { title: "Annotator", text: true, ascending: true, value: (p) => p.annotator, cell: link },
     { title: "Accuracy", ascending: true, value: (p) => p.accuracy, cell: (p) => whiskerCell(accuracyOf(p), least, 1) },
     { title: "Rank", ascending: true, value: (p) => p.best_rank + p.worst_rank / 1e6, cell: ranks },
-    { title: "Next to others", text: true, ascending: true, value: (p) => p.standing, cell: (p) => STANDINGS[p.standing] },
+    { title: "Next to others", text: true, ascending: true, value: (p) => p.standing, cell: (p) => p.standing },
     { title: "Labels", value: (p) => p.rows, cell: (p) => count(p.rows) },
     { title: "Wrong labels", value: (p) => p.wrong, cell: wrongOf },
     { title: "Excess", value: (p) => p.excess, cell: (p) => signed(p.excess) },
