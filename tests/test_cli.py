@@ -94,9 +94,9 @@ def test_interrupt_exits_with_130_and_the_next_run_goes_on(tiny: TinySet) -> Non
     """Ctrl-C while worker processes decode: no traceback, no half-written run, and the cache is whole."""
     slow = (
         "import time, labelfix.features as f\n"
-        "real = f._Forward.__call__\n"
+        "real = f.FrozenNetwork.__call__\n"
         "def wait(self, pixels):\n    print('batch', flush=True); time.sleep(0.3); return real(self, pixels)\n"
-        "f._Forward.__call__ = wait\n"
+        "f.FrozenNetwork.__call__ = wait\n"
         "from labelfix_cli import main; main()"
     )
     arguments = [*command(tiny), "--workers", "2", "--inference-batch", "4"]
