@@ -153,7 +153,8 @@ def test_filter_sort_and_keys(evil: tuple[TinySet, Path], browser: Any) -> None:
     page.keyboard.press("ArrowRight")
     assert f"(3 of {suspects.num_rows})" in page.locator("#detail").inner_text()
     page.keyboard.press("Escape")
-    assert page.evaluate("document.activeElement.getAttribute('aria-posinset')") == "3"
+    # a dialog tells that it has closed only after the key is done with
+    page.wait_for_function("document.activeElement.getAttribute('aria-posinset') === '3'")
     page.keyboard.press("1")
     page.wait_for_selector(".heat")
     head = page.locator("th", has_text="Suspects").first
