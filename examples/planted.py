@@ -25,6 +25,7 @@ from torch import nn
 from labelfix.augmentation import Augmentation
 from labelfix.checkpoints import Checkpoints
 from labelfix.config import Augment, FullConfig, NetworkConfig, Schedule
+from labelfix.files import replace_file
 from labelfix.history import EpochRow
 from labelfix.pixels import HeldPixels
 from labelfix.roles import Roles
@@ -236,6 +237,5 @@ def recorded_settings(arguments: argparse.Namespace) -> dict[str, str]:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Replace a file, atomically."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    text = json.dumps(content, indent=2) + "\n"
+    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

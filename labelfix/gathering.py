@@ -104,13 +104,7 @@ def _gather_full(
         gathered = gather_full(origin, table, config, run, resume=resume, progress=progress)
         network = gathered.evidence
         data = _head_data(gathered.table, gathered.features, config)
-        more = regression_evidence(
-            data,
-            network.fold,
-            prior_rows=config.verdict.prior_rows,
-            device=choose_device(config.device),
-            progress=progress,
-        )
+        more = _frozen_evidence(data, network.fold, config, progress)
     return Evidence(
         table=gathered.table,
         probs=network.probs,
@@ -155,9 +149,7 @@ def _gather(
             data = _head_data(table, features, config)
             device = choose_device(config.device)
             fitted = cross_fit_head(data, config.head, seed=config.seed, device=device, progress=progress)
-            more = regression_evidence(
-                data, fitted.fold, prior_rows=config.verdict.prior_rows, device=device, progress=progress
-            )
+            more = _frozen_evidence(data, fitted.fold, config, progress)
             probs = more.pop("given")
             more["mslg"] = fitted.probs
     return Evidence(
@@ -214,6 +206,13 @@ def _head_data(table: LabelTable, features: np.ndarray, config: CleanConfig) -> 
         trusted_weight=table.trusted_weight,
         trusted_sample=table.trusted_sample,
     )
+
+
+def _frozen_evidence(
+    data: HeadData, fold: np.ndarray, config: CleanConfig, progress: Progress
+) -> dict[str, np.ndarray]:
+    prior_rows, device = config.verdict.prior_rows, choose_device(config.device)
+    return regression_evidence(data, fold, prior_rows=prior_rows, device=device, progress=progress)
 
 
 def _given_probs(probs: np.ndarray, table: LabelTable, config: CleanConfig) -> CrossFitted:

@@ -87,11 +87,12 @@ def find_guarantee(
     order = np.lexsort((wrong, -confidence))
     seen = _Seen(confidence[order].astype(np.float64), wrong[order], weight[order], sample[order])
     others = np.sort(others.astype(np.float64))
-    counts = _sequence(seen.confidence, least_rows(max_fix_error, 1 - coverage))
+    risk = 1 - coverage
+    counts = _sequence(seen.confidence, least_rows(max_fix_error, risk))
     best: int | None = None
-    start = _start(counts, seen, others, max_fix_error, 1 - coverage)
+    start = _start(counts, seen, others, max_fix_error, risk)
     for count in counts[start:] if start is not None else ():
-        if _chance(count, seen, others, max_fix_error) > 1 - coverage:
+        if _chance(count, seen, others, max_fix_error) > risk:
             break
         best = count
     shown = best or (counts[start] if start is not None else len(order))
@@ -103,7 +104,7 @@ def find_guarantee(
         fixes=0 if threshold is None else _fixes_from(threshold, others),
         rows=shown,
         wrong=int(seen.wrong[:shown].sum()),
-        rows_needed=0 if best else _rows_needed(others, rows, trusted, max_fix_error, 1 - coverage),
+        rows_needed=0 if best else _rows_needed(others, rows, trusted, max_fix_error, risk),
     )
 
 

@@ -85,11 +85,10 @@ class Worlds:
         self.gram_FDD = self._grams()
 
     def _grams(self) -> Tensor:
-        """X^T X over the rows of each world."""
+        """X^T X over the rows of each world: all rows but those of its fold."""
         width = self.design.width
-        by_fold_GDD = torch.zeros(
-            self.num_folds + 1, width, width, device=self.device
-        )  # the last: in no fold
+        # one more than folds: the last is of the rows that are in none, fold -1
+        by_fold_GDD = torch.zeros(self.num_folds + 1, width, width, device=self.device)
         for rows, inputs_BD in self.design.chunks():
             for fold in range(-1, self.num_folds):
                 here_BD = inputs_BD[self.fold_P[rows] == fold]
@@ -118,9 +117,8 @@ class Worlds:
 
     def neighbour_votes(self) -> np.ndarray:
         """How the nearest neighbours of every row are labelled, (N, K)."""
-        features = (
-            (rows, inputs_BD[:, :-1]) for rows, inputs_BD in self.design.chunks()
-        )  # without the constant
+        # both without the constant
+        features = ((rows, inputs_BD[:, :-1]) for rows, inputs_BD in self.design.chunks())
         moments_DD = self.gram_FDD.sum(0)[:-1, :-1]
         return neighbour_votes(features, moments_DD, self.data.given, self.data.num_classes)
 
