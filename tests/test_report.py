@@ -108,6 +108,8 @@ def test_names_from_the_data_show_as_text(evil: tuple[TinySet, Path], browser: A
 
 
 def test_filter_sort_and_keys(evil: tuple[TinySet, Path], browser: Any) -> None:
+    from playwright.sync_api import expect
+
     tiny, out = evil
     suspects = pq.read_table(out / "suspects.parquet")
     watched = Watched(browser, out / "report.html", "#suspects")
@@ -154,7 +156,7 @@ def test_filter_sort_and_keys(evil: tuple[TinySet, Path], browser: Any) -> None:
     assert f"(3 of {suspects.num_rows})" in page.locator("#detail").inner_text()
     page.keyboard.press("Escape")
     # a dialog tells that it has closed only after the key is done with
-    page.wait_for_function("document.activeElement.getAttribute('aria-posinset') === '3'")
+    expect(page.locator(":focus")).to_have_attribute("aria-posinset", "3")
     page.keyboard.press("1")
     page.wait_for_selector(".heat")
     head = page.locator("th", has_text="Suspects").first
