@@ -25,7 +25,7 @@ from planted import (
 from torch import nn
 
 from labelfix.benchmark.noise import feature_dependent_noise
-from labelfix.config import Augment, FullConfig, NetworkConfig, Schedule
+from labelfix.config import Augment, FullConfig, NetworkConfig, Reduction, Schedule
 
 
 def small_network() -> nn.Module:
@@ -71,9 +71,9 @@ def main() -> None:
     parser.add_argument("--warmup-epochs", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=0.05)
-    parser.add_argument("--alpha", type=float, default=NetworkConfig.alpha)
-    parser.add_argument("--beta", type=float, default=NetworkConfig.beta)
-    parser.add_argument("--reduction", default=str(NetworkConfig.reduction))
+    parser.add_argument("--alpha", type=float, default=0.5)
+    parser.add_argument("--beta", type=float, default=4000.0)
+    parser.add_argument("--reduction", default=str(Reduction.MEAN), help="with these, the authors' settings")
     parser.add_argument("--trusted-batch-size", type=int, default=NetworkConfig.trusted_batch_size)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, help="folder for fast_against_exact.json")

@@ -66,6 +66,11 @@ class TrustedRows:
         rows = slice(None) if chosen is None else chosen
         return pool_weights(self.weight[rows], self.sample[rows])
 
+    @property
+    def drawn_at_random(self) -> bool:
+        """Whether every draw was a simple random sample: all its rows count the same."""
+        return all(np.ptp(self.weight[self.sample == s]) == 0 for s in np.unique(self.sample))
+
     def only(self, chosen: np.ndarray) -> "TrustedRows":
         """Return the rows that `chosen` (M,) bool marks."""
         return TrustedRows(
@@ -169,8 +174,10 @@ def fit_posterior(
 ) -> Posterior:
     """Fit the weights by penalised maximum likelihood; without trusted rows they stay at Bayes' rule.
 
-    Rows count by their sampling weights, so that the fit is one to the whole data set, whichever rows were chosen
-    for verification.
+    T is a property of the data set, so rows count for it by their sampling weights. The weights of the evidence say
+    how the truth depends on what is known of a row. Which rows were verified depends on no more than that, so the
+    likelihood takes all rows alike (Rubin 1976: the selection is ignorable), and rows that were verified because
+    they are fixes teach as much as any other.
 
     Parameters
     ----------
@@ -194,7 +201,7 @@ def fit_posterior(
         log_t = transition.log_without_own(trusted.true, trusted.given, weight)
         terms, true = _terms(trusted, log_t, form.bias)
         spread = np.where(columns >= num_evidence + 4, BIAS_SPREAD, WEIGHT_SPREAD)
-        weights[columns] = _maximise(terms[:, :, columns], true, weight, weights[columns], spread)
+        weights[columns] = _maximise(terms[:, :, columns], true, weights[columns], spread)
     return Posterior(transition=transition, form=form, weights=weights)
 
 
@@ -226,12 +233,10 @@ def _terms(trusted: TrustedRows, log_t: np.ndarray, bias: bool) -> tuple[np.ndar
     return terms, (classes == trusted.true[:, None]).argmax(1)
 
 
-def _maximise(
-    terms: np.ndarray, true: np.ndarray, row_weight: np.ndarray, centre: np.ndarray, spread: np.ndarray
-) -> np.ndarray:
+def _maximise(terms: np.ndarray, true: np.ndarray, centre: np.ndarray, spread: np.ndarray) -> np.ndarray:
     """Maximise the penalised likelihood by Newton's method with halved steps.
 
-    terms (M, C, P); true, row_weight (M,); centre and spread (P,) of the penalty.
+    terms (M, C, P); true (M,); centre and spread (P,) of the penalty.
     """
     rows = np.arange(len(true))
     precision = spread**-2.0
@@ -242,17 +247,16 @@ def _maximise(
         q = np.exp(scores)
         total = q.sum(1, keepdims=True)
         q /= total
-        loss = float(row_weight @ (np.log(total[:, 0]) - scores[rows, true]))
+        loss = float((np.log(total[:, 0]) - scores[rows, true]).sum())
         return loss + 0.5 * float(precision @ (weights - centre) ** 2), q
 
     weights, (loss, q) = centre, objective(centre)
-    reached = row_weight @ terms[rows, true]
+    reached = terms[rows, true].sum(0)
     for _ in range(NEWTON_STEPS):
         mean = np.matmul(q[:, None, :], terms)[:, 0]  # (M, P)
-        slope = row_weight @ mean - reached + precision * (weights - centre)
-        root = (terms * np.sqrt(row_weight[:, None] * q)[:, :, None]).reshape(-1, terms.shape[2])
-        spare = mean.T @ (row_weight[:, None] * mean)
-        step = np.linalg.solve(root.T @ root - spare + np.diag(precision), slope)
+        slope = mean.sum(0) - reached + precision * (weights - centre)
+        root = (terms * np.sqrt(q)[:, :, None]).reshape(-1, terms.shape[2])
+        step = np.linalg.solve(root.T @ root - mean.T @ mean + np.diag(precision), slope)
         length = 1.0
         while length > 1e-4:
             candidate = weights - length * step

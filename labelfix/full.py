@@ -334,13 +334,14 @@ class _FoldRun:
         def watch(row: EpochRow) -> None:
             write_history(self.run.path, [*earlier, *training.history])
             loop = self.task.loop
-            self.watch(row, loop.epochs - row.epoch + loop.epochs * (loop.folds - self.task.fold - 1))
+            self.watch.epoch(row, loop.epochs - row.epoch + loop.epochs * (loop.folds - self.task.fold - 1))
 
         try:
             training.run(
                 save=lambda state: self.checkpoints.save(name, state),
                 stopping=lambda: self.stop.requested,
                 watch=watch,
+                count=self.watch.step,
                 last_checkpoint=str(self.checkpoints.path(name)),
             )
         except KeyboardInterrupt:

@@ -7,6 +7,11 @@ starts at the threshold that the stated confidences make most worth while, witho
 row, and goes on to lower ones until its first failure. So the promise as a whole fails with probability at most
 1 - coverage over the draw of the trusted rows.
 
+Rows that were chosen for verification by an earlier ranking lie unevenly in the present one. Their test is
+post-stratified: within a band of neighbouring confidences the verified rows stand for the fixes of that band, and
+the test is taken at the effective number of rows of the sum over the bands. So fixes next to which hardly anything
+was verified count against the promise.
+
 n held-out trusted rows that are suspects, of which k have a wrong fix; N_fix fixes on rows that are not trusted.
 """
 
@@ -25,6 +30,7 @@ __all__ = ["Guarantee", "chance_to_promise", "find_guarantee", "planned_error"]
 CAUTION = 1.3
 LEAST_ERROR = 0.002
 GROWTH = 1.1
+ROWS_PER_BAND = 20
 EQUAL = 1e-9
 
 
@@ -64,6 +70,7 @@ def find_guarantee(
     sample: np.ndarray,
     others: np.ndarray,
     *,
+    at_random: bool,
     trusted: int,
     rows: int,
     max_fix_error: float,
@@ -75,17 +82,19 @@ def find_guarantee(
     ----------
     confidence, wrong, weight, sample
         (n,) of the held-out trusted rows that are suspects: probability of the predicted label, whether it is
-        wrong, weight of the row within its draw, and that draw. The test is exact for equal weights and a finite
-        set of fixes (hypergeometric); else it is taken at the effective number of rows.
+        wrong, weight of the row within its draw, and that draw.
     others
         Confidence of all other suspects.
+    at_random
+        Whether every draw was a simple random sample of all rows. The test is then exact (hypergeometric); else it
+        is taken at the effective number of rows.
     trusted, rows
         M, how many trusted rows were drawn in all, and how many rows are not trusted.
     max_fix_error, coverage
         What is to be promised.
     """
     order = np.lexsort((wrong, -confidence))
-    seen = _Seen(confidence[order].astype(np.float64), wrong[order], weight[order], sample[order])
+    seen = _Seen(confidence[order].astype(np.float64), wrong[order], weight[order], sample[order], at_random)
     others = np.sort(others.astype(np.float64))
     risk = 1 - coverage
     counts = _sequence(seen.confidence, least_rows(max_fix_error, risk))
@@ -116,6 +125,25 @@ class _Seen:
     wrong: np.ndarray
     weight: np.ndarray
     sample: np.ndarray
+    at_random: bool
+
+    def effective(self, count: int, others: np.ndarray) -> tuple[float, float]:
+        """Return how many verified fixes the best `count` rows are worth, and how many of these are wrong.
+
+        `others` are the confidences of the suspects that nobody verified, ascending.
+        """
+        if self.at_random:
+            return float(count), float(self.wrong[:count].sum())
+        variance, wrong_share, first = 0.0, 0.0, len(others)
+        fixes = _fixes_from(self.confidence[count - 1], others)
+        for band in np.array_split(np.arange(count), max(count // ROWS_PER_BAND, 1)):
+            last = int(np.searchsorted(others, self.confidence[band[-1]]))
+            share, first = (first - last) / max(fixes, 1), last
+            weight = pool_weights(self.weight[band], self.sample[band])
+            variance += share**2 / effective_rows(weight)
+            wrong_share += share * float(weight @ self.wrong[band] / weight.sum())
+        rows = 1 / variance if fixes else 0.0
+        return rows, wrong_share * rows
 
 
 def least_rows(max_fix_error: float, risk: float) -> int:
@@ -145,7 +173,7 @@ def _start(
     """
     worth = []
     for count in counts:
-        rows = effective_rows(pool_weights(seen.weight[:count], seen.sample[:count]))
+        rows, _ = seen.effective(count, others)
         fixes = _fixes_from(seen.confidence[count - 1], others)
         rate = planned_error(others[len(others) - fixes :])
         chance = chance_to_promise(rate, math.floor(rows + EQUAL), fixes, max_fix_error, risk)
@@ -165,9 +193,9 @@ def _fixes_from(threshold: float, others: np.ndarray) -> int:
 
 def _chance(count: int, seen: _Seen, others: np.ndarray, max_fix_error: float) -> float:
     """Return the chance of so few wrong fixes among the best `count` trusted rows if too many others were wrong."""
-    weight = pool_weights(seen.weight[:count], seen.sample[:count])
-    rows = math.floor(effective_rows(weight) + EQUAL)
-    wrong = math.ceil(weight[seen.wrong[:count]].sum() / weight.sum() * rows - EQUAL)
+    effective, wrong = seen.effective(count, others)
+    rows = math.floor(effective + EQUAL)
+    wrong = math.ceil(wrong * rows / effective - EQUAL) if rows else 0
     fixes = _fixes_from(seen.confidence[count - 1], others)
     return float(chance_of_so_few(wrong, rows, fixes, max_fix_error))
 

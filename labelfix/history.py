@@ -1,6 +1,7 @@
 """What is said of every epoch: the rows of ``history.parquet``, and a live table on a terminal."""
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -16,6 +17,7 @@ from labelfix.rundir import HISTORY_FILE
 __all__ = ["EpochRow", "Watcher", "history_table", "watching", "write_history"]
 
 ROWS_SHOWN = 12
+SECONDS_BETWEEN_DRAWINGS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,36 +76,68 @@ def write_history(folder: Path, rows: Sequence[EpochRow]) -> None:
 
 
 class Watcher(Protocol):
-    """Receives every finished epoch."""
+    """Is told how far training is."""
 
-    def __call__(self, row: EpochRow, epochs_left: int) -> None:
-        """Take one row, and how many epochs are still to come in all folds."""
+    def step(self, epoch: int, done: int, total: int) -> None:
+        """Take that `done` of `total` steps of an epoch, numbered from 1, are done."""
         ...
+
+    def epoch(self, row: EpochRow, epochs_left: int) -> None:
+        """Take one finished epoch, and how many are still to come in all folds."""
+        ...
+
+
+class _SilentWatcher:
+    def step(self, epoch: int, done: int, total: int) -> None:
+        pass
+
+    def epoch(self, row: EpochRow, epochs_left: int) -> None:
+        pass
+
+
+class _LiveTable:
+    """The last epochs as a table on the terminal, the steps of the present one below it."""
+
+    def __init__(self, live: Any):
+        self.live = live
+        self.shown: list[EpochRow] = []
+        self.epochs_left: int | None = None
+        self.drawn_at = 0.0
+
+    def step(self, epoch: int, done: int, total: int) -> None:
+        if time.monotonic() - self.drawn_at >= SECONDS_BETWEEN_DRAWINGS:
+            self._draw(f"epoch {epoch}: {done:,} of {total:,} steps")
+
+    def epoch(self, row: EpochRow, epochs_left: int) -> None:
+        self.shown = [*self.shown, row][-ROWS_SHOWN:]
+        self.epochs_left = epochs_left
+        self._draw("")
+
+    def _draw(self, caption: str) -> None:
+        self.drawn_at = time.monotonic()
+        self.live.update(_drawn(self.shown, self.epochs_left, caption), refresh=True)
 
 
 @contextmanager
 def watching(progress: Progress) -> Iterator[Watcher]:
-    """Show the last epochs as a live table where `progress` draws on a terminal; else say nothing."""
+    """Show a live table where `progress` draws on a terminal; else say nothing."""
     if not isinstance(progress, TerminalProgress) or not progress.console.is_terminal:
-        yield lambda row, epochs_left: None
+        yield _SilentWatcher()
         return
     from rich.live import Live
 
-    shown: list[EpochRow] = []
     with Live(console=progress.console, transient=True, auto_refresh=False) as live:
-
-        def watch(row: EpochRow, epochs_left: int) -> None:
-            shown.append(row)
-            live.update(_drawn(shown[-ROWS_SHOWN:], epochs_left), refresh=True)
-
-        yield watch
+        yield _LiveTable(live)
 
 
-def _drawn(rows: list[EpochRow], epochs_left: int) -> Any:
+def _drawn(rows: list[EpochRow], epochs_left: int | None, caption: str) -> Any:
     from rich.table import Table
 
-    seconds = sum(row.seconds for row in rows) / len(rows) * epochs_left
-    table = Table(title=f"Training the network, {_duration(seconds)} left", title_justify="left")
+    left = ""
+    if epochs_left is not None:
+        left = f", {_duration(sum(row.seconds for row in rows) / len(rows) * epochs_left)} left"
+    table = Table(title=f"Training the network{left}", title_justify="left")
+    table.caption, table.caption_justify = caption, "left"
     for name in (
         "fold",
         "epoch",

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from labelfix.errors import OutputError
+from labelfix.errors import InputError, OutputError
 from labelfix.features import square_transform, start_worker
 from labelfix.images import Unreadable, decode_image
 from labelfix.progress import Progress
@@ -223,8 +223,9 @@ class _StreamedPixels:
         for part in loader:
             lost = [(place, i.reason) for place, i in zip(part.places, part.items, strict=True) if i.reason]
             if lost:
-                raise OSError(
-                    f"{self.source.paths[lost[0][0]]}: could be decoded before training, now {lost[0][1]}"
+                raise InputError(
+                    f"{self.source.paths[lost[0][0]]}: was readable before training, and is no longer: "
+                    f"{lost[0][1]}. Put the image back and go on with --resume."
                 )
             yield part.pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
 

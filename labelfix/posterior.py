@@ -435,6 +435,7 @@ def _guarantee(
         trusted.weight[flagged],
         trusted.sample[flagged],
         confidence[others],
+        at_random=trusted.drawn_at_random,
         trusted=len(trusted),
         rows=len(issue) - len(trusted),
         max_fix_error=config.max_fix_error,

@@ -26,10 +26,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labelfix.augmentation import Augmentation
-from labelfix.config import FullConfig, HeadConfig, LearningRateSchedule
+from labelfix.config import FullConfig, HeadConfig, LearningRateSchedule, Reduction
 from labelfix.errors import TrainingError
 from labelfix.history import EpochRow
-from labelfix.mslg import Schedule, moves_labels, mslg_step
+from labelfix.mslg import Schedule, mslg_step, trusted_rows_per_step
 from labelfix.pixels import PixelStore
 from labelfix.roles import Roles
 from labelfix.tally import EpochTally
@@ -130,6 +130,7 @@ class NetworkTraining:
         save: Callable[[dict[str, Any]], None] = lambda state: None,
         stopping: Callable[[], bool] = lambda: False,
         watch: Callable[[EpochRow], None] = lambda row: None,
+        count: Callable[[int, int, int], None] = lambda epoch, done, total: None,
         last_checkpoint: str = "",
     ) -> None:
         """Train to the end, from wherever the state is.
@@ -142,6 +143,8 @@ class NetworkTraining:
             Whether to stop; asked after every step.
         watch
             Receives every finished epoch.
+        count
+            Receives, after every step, the epoch from 1, how many of its steps are done, and of how many.
         last_checkpoint
             Where the last good state is, for the message when training fails.
 
@@ -166,6 +169,7 @@ class NetworkTraining:
                 for batch, pixels in zip(batches, images, strict=True):
                     self._take_step(batch, pixels)
                     self.step += 1
+                    count(self.epoch + 1, self.step, self.steps_per_epoch)
                     if self.step % self._steps_per_check == 0:
                         self._check_finite(last_checkpoint)
                     if stopping() and self.step < self.steps_per_epoch:
@@ -187,11 +191,14 @@ class NetworkTraining:
             loop.learning_rate,
             self.task.full.learning_rate_schedule,
         )
+        warm_up = self.epoch < loop.warmup_epochs
+        if not warm_up and loop.reduction is Reduction.BATCHMEAN:
+            self.learning_rate /= loop.init_scale  # see NetworkConfig
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate
         self.model.train()
         images = self.task.augmentation(pixels)
-        if self.epoch < loop.warmup_epochs:
+        if warm_up:
             train_loss = self._cross_entropy_step(images, self.start_P[rows_B])
             self._tally.add(self.step, train_loss, rows=len(rows_B), meta_loss=None, labels=None)
             return
@@ -235,8 +242,8 @@ class NetworkTraining:
         generator = torch.Generator().manual_seed(random_seed(task.seed, task.fold, self.epoch, "order"))
         shuffled = self.rows_n[torch.randperm(len(self.rows_n), generator=generator)]
         epoch = self.epoch - task.loop.warmup_epochs
-        wanted = epoch >= 0 and moves_labels(Schedule(task.full.schedule), epoch)
-        count = min(task.loop.trusted_batch_size, len(self.meta_rows)) if wanted else 0
+        at_most = min(task.loop.trusted_batch_size, len(self.meta_rows)) if epoch >= 0 else 0
+        count = trusted_rows_per_step(Schedule(task.full.schedule), epoch, at_most)
         return [
             _Batch(rows, torch.randperm(len(self.meta_rows), generator=generator)[:count])
             for rows in shuffled.tensor_split(self.steps_per_epoch)

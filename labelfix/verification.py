@@ -27,7 +27,7 @@ from labelfix.sampling import draw, inclusion_chances
 __all__ = ["Verification", "plan_verification", "write_verification"]
 
 # What the draw is made of: proposed fixes, rows in doubt, rows at random.
-FIXES_SHARE, DOUBT_SHARE = 0.9, 0.05
+FIXES_SHARE, DOUBT_SHARE = 0.95, 0.025
 GROWTH = 1.1
 
 

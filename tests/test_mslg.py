@@ -19,14 +19,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from labelfix.errors import SettingError
 from labelfix.mslg import (
     FAST_LABEL_INTERVAL,
+    FAST_TRUSTED_ROWS,
     ForwardModeWarning,
     Schedule,
     head_label_gradient,
     head_training_gradient,
     label_gradient,
-    moves_labels,
     mslg_step,
     training_loss,
+    trusted_rows_per_step,
 )
 
 B, M, K = 6, 5, 4
@@ -367,10 +368,13 @@ def test_fast_labels_rest_between_intervals() -> None:
     assert moved == [epoch % FAST_LABEL_INTERVAL == 0 for epoch in range(2 * FAST_LABEL_INTERVAL)]
 
 
-def test_labels_move_in_every_epoch_but_for_fast() -> None:
+def test_fast_asks_for_fewer_trusted_rows() -> None:
     epochs = range(2 * FAST_LABEL_INTERVAL)
-    assert all(moves_labels(schedule, epoch) for schedule in ("exact", "reference") for epoch in epochs)
-    assert [moves_labels(Schedule.FAST, epoch) for epoch in epochs] == [True, False] * FAST_LABEL_INTERVAL
+    for at_most, fast in ((0, 0), (32, 32), (128, FAST_TRUSTED_ROWS)):
+        for schedule in (Schedule.EXACT, Schedule.REFERENCE):
+            assert {trusted_rows_per_step(schedule, epoch, at_most) for epoch in epochs} == {at_most}
+        asked = [trusted_rows_per_step(Schedule.FAST, epoch, at_most) for epoch in epochs]
+        assert asked == [fast, 0] * FAST_LABEL_INTERVAL
 
 
 def test_no_trusted_rows_are_needed_where_labels_rest() -> None:

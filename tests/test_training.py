@@ -193,6 +193,28 @@ def test_learning_rate_schedules(
         assert history[epoch - 1].learning_rate == pytest.approx(LOOP.learning_rate * share, rel=0.02)
 
 
+def test_classes_that_never_occur_hardly_matter() -> None:
+    """With the defaults' reduction; 'mean' would divide the steps of the weights and of the labels by K."""
+    loop = dataclasses.replace(
+        LOOP, reduction=Reduction.BATCHMEAN, learning_rate=0.3, alpha=0.25, beta=1000.0, epochs=8
+    )
+    moved = []
+    for num_classes in (3, 60):
+        planted = Planted()
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.AvgPool2d(SIDE), nn.Flatten(), nn.Linear(3, num_classes))
+        nn.init.zeros_(model[2].weight)
+        with torch.no_grad():
+            model[2].bias.copy_(torch.where(torch.arange(num_classes) < 3, 0.0, -20.0))
+        training = NetworkTraining(model, planted.task(loop, num_classes=num_classes))
+        training.run()
+        start = loop.init_scale * nn.functional.one_hot(torch.from_numpy(planted.given), 3)
+        moved.append(training.label_logits_PK[: planted.rows, :3] - start)
+        assert training.history[-1].learning_rate < training.history[3].learning_rate / loop.init_scale
+    assert moved[0].abs().max() > 1
+    torch.testing.assert_close(moved[0], moved[1], rtol=0.02, atol=0.02)
+
+
 @pytest.mark.parametrize("warmup_epochs", [0, 12])
 def test_non_finite_numbers_stop_with_epoch_step_and_checkpoint(warmup_epochs: int) -> None:
     loop = dataclasses.replace(LOOP, learning_rate=1e30, warmup_epochs=warmup_epochs)
@@ -334,9 +356,9 @@ def test_full_training_without_trusted_labels_says_what_to_do(tiny: TinySet, wei
 
 def test_help_names_the_defaults_of_the_full_network() -> None:
     text = inspect.getsource(sys.modules["labelfix_cli.clean"])
-    for name in ("folds", "epochs", "warmup_epochs", "trusted_batch_size", "learning_rate", "reduction"):
+    for name in ("folds", "epochs", "warmup_epochs", "trusted_batch_size", "learning_rate", "alpha"):
         value = getattr(NetworkConfig, name)
         assert re.search(rf"    {name}: Annotated\[[^\]]*\(full: {value}\)", text), name
     head, full = HeadConfig(), NetworkConfig()
-    same = ("batch_size", "momentum", "weight_decay", "alpha", "beta", "gamma", "init_scale")
+    same = ("batch_size", "momentum", "weight_decay", "beta", "gamma", "init_scale", "reduction")
     assert all(getattr(head, name) == getattr(full, name) for name in same)

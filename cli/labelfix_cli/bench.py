@@ -38,7 +38,8 @@ def speed(
     rounds: Annotated[int, typer.Option(min=2, help="Steps of each method that count.")] = 20,
     batch_size: Annotated[int, typer.Option(min=2, help="Rows per step.")] = 128,
     trusted: Annotated[
-        list[int] | None, typer.Option(min=1, help="Trusted rows per step.  [default: 32 and 128]")
+        list[int] | None,
+        typer.Option(min=1, help="Trusted rows per step (fast: 64 at most).  [default: 32 and 128]"),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",

@@ -107,7 +107,7 @@ def clean(
     ] = HeadConfig.warmup_epochs,
     batch_size: Annotated[int, _option(MSLG, "Rows per step.")] = HeadConfig.batch_size,
     trusted_batch_size: Annotated[
-        int, _option(MSLG, "Trusted rows per step (full: 32).")
+        int, _option(MSLG, "Trusted rows per step, 64 at most where fast (full: 32).")
     ] = HeadConfig.trusted_batch_size,
     learning_rate: Annotated[
         float, _option(MSLG, "The first learning rate (full: 0.01).")
@@ -116,14 +116,14 @@ def clean(
     weight_decay: Annotated[
         float, _option(MSLG, "Of stochastic gradient descent.")
     ] = HeadConfig.weight_decay,
-    alpha: Annotated[float, _option(MSLG, "Step of the look-ahead.")] = HeadConfig.alpha,
+    alpha: Annotated[float, _option(MSLG, "Step of the look-ahead (full: 0.05).")] = HeadConfig.alpha,
     beta: Annotated[float, _option(MSLG, "Step of the label logits.")] = HeadConfig.beta,
     gamma: Annotated[float, _option(MSLG, "Weight of the entropy.")] = HeadConfig.gamma,
     init_scale: Annotated[
         float, _option(MSLG, "Height of the initial label logits.")
     ] = HeadConfig.init_scale,
     reduction: Annotated[
-        Reduction, _option(MSLG, "Average over the batch (paper), or over batch and classes (full: mean).")
+        Reduction, _option(MSLG, "Average over the batch (paper), or over batch and classes (authors' code).")
     ] = HeadConfig.reduction,
     schedule: Annotated[
         Schedule, _option(FULL, "Gradient of the labels: exact, a cheaper one, or double backward.")

@@ -28,7 +28,7 @@ from torch import nn
 
 from labelfix.benchmark.networks import cifar_network
 from labelfix.errors import SettingError
-from labelfix.mslg import FAST_LABEL_INTERVAL, Schedule, moves_labels, mslg_step
+from labelfix.mslg import FAST_LABEL_INTERVAL, Schedule, mslg_step, trusted_rows_per_step
 
 __all__ = ["NETWORKS", "SpeedMethod", "SpeedRow", "cpu_name", "measure_speed"]
 
@@ -125,7 +125,7 @@ class _Bench:
             self._cross_entropy_step()
         else:
             schedule = Schedule(method)
-            num_trusted = num_trusted if moves_labels(schedule, epoch) else 0
+            num_trusted = trusted_rows_per_step(schedule, epoch, num_trusted)
             mslg_step(
                 # compiled networks have no double backward
                 self.eager if schedule is Schedule.REFERENCE else self.model,
@@ -199,7 +199,8 @@ def measure_speed(
     methods
         Cross-entropy is always measured, being the unit of the ratios.
     batch_size, trusted_batch_sizes
-        Rows per step, and one measurement of every MSLG method for each number of trusted rows.
+        Rows per step, and one measurement of every MSLG method for each number of trusted rows; `fast` takes as
+        many of them as `trusted_rows_per_step` says.
     rounds, warmup_rounds
         Steps of each method that count, and steps before them that do not.
     device, dtype, memory_format

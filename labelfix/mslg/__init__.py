@@ -16,15 +16,17 @@ from labelfix.mslg.heads import head_label_gradient, head_logits, head_slopes, h
 from labelfix.mslg.losses import training_loss
 from labelfix.mslg.update import (
     FAST_LABEL_INTERVAL,
+    FAST_TRUSTED_ROWS,
     Schedule,
     StepResult,
     label_gradient,
-    moves_labels,
     mslg_step,
+    trusted_rows_per_step,
 )
 
 __all__ = [
     "FAST_LABEL_INTERVAL",
+    "FAST_TRUSTED_ROWS",
     "ForwardModeWarning",
     "Schedule",
     "StepResult",
@@ -33,7 +35,7 @@ __all__ = [
     "head_slopes",
     "head_training_gradient",
     "label_gradient",
-    "moves_labels",
     "mslg_step",
     "training_loss",
+    "trusted_rows_per_step",
 ]

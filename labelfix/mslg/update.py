@@ -40,10 +40,21 @@ from labelfix.mslg.forward_mode import unfused_attention
 from labelfix.mslg.losses import through_softmax, training_loss
 from labelfix.mslg.problem import Problem, gradient
 
-__all__ = ["FAST_LABEL_INTERVAL", "Schedule", "StepResult", "label_gradient", "moves_labels", "mslg_step"]
+__all__ = [
+    "FAST_LABEL_INTERVAL",
+    "FAST_TRUSTED_ROWS",
+    "Schedule",
+    "StepResult",
+    "label_gradient",
+    "mslg_step",
+    "trusted_rows_per_step",
+]
 
 FAST_LABEL_INTERVAL = 2
 """`Schedule.FAST` moves the labels in every second epoch, so that all rows move equally often."""
+
+FAST_TRUSTED_ROWS = 64
+"""How many trusted rows a step of `Schedule.FAST` is worth giving; `trusted_rows_per_step` gives no more."""
 
 
 class Schedule(StrEnum):
@@ -139,9 +150,16 @@ _GRADIENTS: dict[Schedule, _GradientOf] = {
 }
 
 
-def moves_labels(schedule: Schedule, epoch: int) -> bool:
-    """Return whether labels move in this epoch of MSLG; where they rest, a step needs no trusted rows."""
-    return Schedule(schedule) is not Schedule.FAST or epoch % FAST_LABEL_INTERVAL == 0
+def _labels_move(schedule: Schedule, epoch: int) -> bool:
+    return schedule is not Schedule.FAST or epoch % FAST_LABEL_INTERVAL == 0
+
+
+def trusted_rows_per_step(schedule: Schedule, epoch: int, at_most: int) -> int:
+    """Return how many trusted rows to draw for each step of this epoch of MSLG: none where labels rest."""
+    schedule = Schedule(schedule)
+    if not _labels_move(schedule, epoch):
+        return 0
+    return min(at_most, FAST_TRUSTED_ROWS) if schedule is Schedule.FAST else at_most
 
 
 # ------------------------------------------------------------------------------------------ what callers use
@@ -181,7 +199,7 @@ def mslg_step(
         The batch (B, ...) and its label logits (B, K), float32 or wider under any `autocast_dtype`.
     trusted_images, trusted_labels
         Trusted rows (M, ...) and their classes (M,) int64. Cost grows with M; 32 are enough for a step, and none
-        are needed where labels rest (`moves_labels`).
+        are needed where labels rest (`trusted_rows_per_step`).
     alpha, beta, gamma
         Length of the look-ahead, step of the labels, weight of the entropy.
     reduction
@@ -211,7 +229,7 @@ def mslg_step(
         model, images, label_logits.detach().requires_grad_(by_reference), trusted_images, trusted_labels,
         alpha=alpha, reduction=reduction, autocast_dtype=autocast_dtype,
     )  # fmt: skip
-    gradient_of = _GRADIENTS[schedule] if moves_labels(schedule, epoch) else _at_rest
+    gradient_of = _GRADIENTS[schedule] if _labels_move(schedule, epoch) else _at_rest
     # double backward does not exist for fused attention, so the reference does without it from the start
     with unfused_attention() if by_reference else contextlib.nullcontext():
         return _update(batch, optimizer, beta=beta, gamma=gamma, gradient_of=gradient_of)
