@@ -5,7 +5,7 @@ a promise (``--max-fix-error 0.05``). Then it verifies a few more, either those 
 random ones, and asks again. The answers come from the clean labels of the data set, so that it can also be counted
 how many of the promised fixes are wrong.
 
-    LABELFIX_DATA=folder python examples/verification_loop.py --draws 10
+    LABELFIX_DATA=folder python examples/verification_loop.py --draws 4
 
 The folder holds cifar10.parquet (split, index, image, label) and cifar10n.parquet (index, clean, aggre, random1).
 """
@@ -26,7 +26,6 @@ import labelfix
 from labelfix.verification import plan_verification
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-IMAGE_SIZE = 128
 MAX_FIX_ERROR, COVERAGE = 0.05, 0.95
 
 
@@ -60,18 +59,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--rows", type=int, default=50_000)
+    parser.add_argument("--image-size", type=int, help="default: what the backbone was trained with")
     parser.add_argument("--labels", choices=["aggre", "random1"], default="random1")
     parser.add_argument("--first", type=int, default=500, help="rows verified at random to begin with")
-    parser.add_argument("--more", type=int, nargs="+", default=[50, 100, 150, 200], help="rows verified then")
-    parser.add_argument("--draws", type=int, default=10, help="how often all of it is done")
+    parser.add_argument("--more", type=int, nargs="+", default=[100, 200], help="rows verified then")
+    parser.add_argument("--draws", type=int, default=4, help="how often all of it is done")
     asked = parser.parse_args()
     if "LABELFIX_DATA" not in os.environ:
         parser.error("set LABELFIX_DATA to the folder with cifar10.parquet and cifar10n.parquet")
     with tempfile.TemporaryDirectory() as temporary:
         data = write_images(Path(temporary), asked.rows, asked.labels)
         promises = [
-            promise for draw in range(asked.draws) for promise in loop(data, draw, asked.first, asked.more)
+            promise
+            for draw in range(asked.draws)
+            for promise in loop(data, draw, asked.first, asked.more, asked.image_size)
         ]
     print(
         f"labelfix {version('labelfix')}, {asked.rows:,} images, {asked.labels} labels, {asked.draws} draws"
@@ -103,18 +105,20 @@ def write_images(folder: Path, rows: int, labels: str) -> DataSet:
     )
 
 
-def loop(data: DataSet, draw: int, first: int, steps: list[int]) -> list[Promise]:
+def loop(data: DataSet, draw: int, first: int, steps: list[int], image_size: int | None) -> list[Promise]:
     """Clean, verify more rows in either way, clean again."""
     shuffled = np.random.default_rng(draw).permutation(len(data.images))
     start = verified(data, shuffled[:first])
-    run, promise = clean(data, [start], draw, "at random")
+    run, promise = clean(data, [start], draw, "at random", image_size)
     promises = [promise]
     for more in steps:
         plan = plan_verification(run, more, max_fix_error=MAX_FIX_ERROR, coverage=COVERAGE, seed=draw)
         rows = np.searchsorted(data.images, plan.table["image"].to_pylist())
         chosen = verified(data, rows).append_column("weight", plan.table["weight"])
-        promises.append(clean(data, [start, chosen], draw, "next")[1])
-        promises.append(clean(data, [verified(data, shuffled[: first + more])], draw, "at random")[1])
+        promises.append(clean(data, [start, chosen], draw, "next", image_size)[1])
+        promises.append(
+            clean(data, [verified(data, shuffled[: first + more])], draw, "at random", image_size)[1]
+        )
     return promises
 
 
@@ -123,13 +127,15 @@ def verified(data: DataSet, rows: np.ndarray) -> pa.Table:
     return pa.table({"image": data.images[rows].tolist(), "label": data.true[rows].tolist()})
 
 
-def clean(data: DataSet, trusted: list[pa.Table], seed: int, way: str) -> tuple[pa.Table, Promise]:
+def clean(
+    data: DataSet, trusted: list[pa.Table], seed: int, way: str, image_size: int | None
+) -> tuple[pa.Table, Promise]:
     """Run ``labelfix clean`` on all rows, and compare its fixes with the truth."""
     labels = pa.table({"image": data.images.tolist(), "label": data.given.tolist()})
     with tempfile.TemporaryDirectory() as out:
         found = labelfix.clean(
             data.folder, labels, trusted, Path(out) / "run", report=False, seed=seed, train="head",
-            image_size=IMAGE_SIZE, max_fix_error=MAX_FIX_ERROR,
+            image_size=image_size, max_fix_error=MAX_FIX_ERROR,
         ).soft_labels  # fmt: skip
     fixed = pa.compute.and_(pa.compute.equal(found["action"], "relabel"), found["trusted_label"].is_null())
     rows = np.flatnonzero(fixed.to_numpy(zero_copy_only=False))
