@@ -6,6 +6,7 @@ random ones, and asks again. The answers come from the clean labels of the data 
 how many of the promised fixes are wrong.
 
     LABELFIX_DATA=folder python examples/verification_loop.py --draws 4
+    LABELFIX_DATA=folder python examples/verification_loop.py --labels uniform-40 --first 1000 --more
 
 The folder holds cifar10.parquet (split, index, image, label) and cifar10n.parquet (index, clean, aggre, random1).
 """
@@ -23,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import labelfix
+from labelfix.benchmark.noise import uniform_noise
 from labelfix.verification import plan_verification
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -61,9 +63,9 @@ def main() -> None:
     )
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--image-size", type=int, help="default: what the backbone was trained with")
-    parser.add_argument("--labels", choices=["aggre", "random1"], default="random1")
+    parser.add_argument("--labels", choices=["aggre", "random1", "uniform-40"], default="random1")
     parser.add_argument("--first", type=int, default=500, help="rows verified at random to begin with")
-    parser.add_argument("--more", type=int, nargs="+", default=[100, 200], help="rows verified then")
+    parser.add_argument("--more", type=int, nargs="*", default=[100, 200], help="rows verified then")
     parser.add_argument("--draws", type=int, default=4, help="how often all of it is done")
     asked = parser.parse_args()
     if "LABELFIX_DATA" not in os.environ:
@@ -89,19 +91,24 @@ def main() -> None:
 
 
 def write_images(folder: Path, rows: int, labels: str) -> DataSet:
-    """Write the first training images as files."""
+    """Write the first training images as files; human labels, or 40 % of them replaced by any other class."""
     source = Path(os.environ["LABELFIX_DATA"])
     images = pq.read_table(source / "cifar10.parquet", filters=[("split", "=", "train")])["image"]
     table = pq.read_table(source / "cifar10n.parquet").slice(0, rows)
     names = [f"{number:05d}.jpg" for number in range(rows)]
     for name, content in zip(names, images.slice(0, rows).to_pylist(), strict=True):
         (folder / name).write_bytes(content)
+    true = table["clean"].to_numpy().astype(np.int64)
+    if labels == "uniform-40":
+        given = uniform_noise(true, 0.4, num_classes=len(CLASSES), seed=0).labels
+    else:
+        given = table[labels].to_numpy()
     as_names = np.array(CLASSES)
     return DataSet(
         folder=folder,
         images=np.array(names),
-        given=as_names[table[labels].to_numpy()],
-        true=as_names[table["clean"].to_numpy()],
+        given=as_names[given],
+        true=as_names[true],
     )
 
 
