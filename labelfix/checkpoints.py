@@ -22,7 +22,7 @@ from labelfix.rundir import CHECKPOINT_FOLDER
 
 __all__ = ["Checkpoints", "StopRequest", "stop_on_signals"]
 
-FORMAT = 2
+FORMAT = 3
 _IDENTITY = "identity.json"
 
 

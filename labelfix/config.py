@@ -245,9 +245,10 @@ class NetworkConfig(HeadConfig):
         1 trains one network on all rows and holds trusted labels out for the verdict; from 2 on the networks
         are cross-fitted.
     learning_rate
-        Under ``batchmean`` it is divided by `init_scale` after the warm-up: labels of that height make the slopes
-        of MSLG's loss as much steeper than those of cross-entropy, for any number of classes. ``mean``, the
-        authors' code, divides them by the number of classes instead, which comes to the same for 10 classes.
+        Under ``batchmean`` it is divided by `init_scale` after the warm-up, and `weight_decay` multiplied: where a
+        network has learned its labels, labels of that height make the slopes of MSLG's loss as much steeper than
+        those of cross-entropy, for any number of classes. ``mean``, the authors' code, divides the slopes by the
+        number of classes instead; for 10 classes and a tenth of its alpha the two are the same steps.
     """
 
     folds: int = 1

@@ -157,6 +157,7 @@ def gather_full(
         num_classes=len(table.classes),
     )
     identity = _identity(table, config, backbone, said["images_digest"], device)
+    run.mark_unfinished()  # else the checkpoints would pass for what a finished run left
     checkpoints = Checkpoints.open(run.path, identity, resume=resume)
     evidence = train_folds(data, backbone, config, checkpoints, device=device, run=run, progress=progress)
     features = _frozen_features(data, backbone, config, device, progress)

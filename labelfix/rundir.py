@@ -96,6 +96,10 @@ class RunDirectory:
             ) from error
         return run
 
+    def mark_unfinished(self) -> None:
+        """Remove ``run.json`` of an earlier run, whose place the one that begins now takes."""
+        (self.path / RUN_FILE).unlink(missing_ok=True)
+
     def discard_checkpoints(self) -> None:
         """Remove the checkpoints of an unfinished run."""
         shutil.rmtree(self.path / CHECKPOINT_FOLDER, ignore_errors=True)
@@ -105,7 +109,7 @@ class RunDirectory:
 
         What an earlier run left and this one lacks is removed, but for the files `kept`.
         """
-        (self.path / RUN_FILE).unlink(missing_ok=True)
+        self.mark_unfinished()
         for stale in self.path.glob(".*.parquet.*.tmp"):  # of a run that was killed while writing
             stale.unlink(missing_ok=True)
         for name, table in tables.items():

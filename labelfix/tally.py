@@ -57,7 +57,7 @@ class EpochTally:
         return total / rows, meta_total / meta_steps if meta_steps else float("nan")
 
     def state(self) -> dict[str, Any]:
-        """Return what `restore` needs; a step that is not finite is never saved."""
+        """Return what `restore` needs; nothing is saved after a step that is not finite."""
         return {"sums": self.sums, "labels_before": self.labels_before}
 
     @classmethod

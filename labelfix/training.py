@@ -171,7 +171,7 @@ class NetworkTraining:
                     self.step += 1
                     count(self.epoch + 1, self.step, self.steps_per_epoch)
                     if self.step % self._steps_per_check == 0:
-                        self._check_finite(last_checkpoint)
+                        self._check_finite(last_checkpoint, weights=False)
                     if stopping() and self.step < self.steps_per_epoch:
                         self._check_finite(last_checkpoint)
                         save(self.state())
@@ -192,24 +192,24 @@ class NetworkTraining:
             self.task.full.learning_rate_schedule,
         )
         warm_up = self.epoch < loop.warmup_epochs
-        if not warm_up and loop.reduction is Reduction.BATCHMEAN:
-            self.learning_rate /= loop.init_scale  # see NetworkConfig
+        steeper = 1.0 if warm_up or loop.reduction is Reduction.MEAN else loop.init_scale  # see NetworkConfig
+        self.learning_rate /= steeper
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate
+            group["lr"], group["weight_decay"] = self.learning_rate, loop.weight_decay * steeper
         self.model.train()
         images = self.task.augmentation(pixels)
         if warm_up:
             train_loss = self._cross_entropy_step(images, self.start_P[rows_B])
             self._tally.add(self.step, train_loss, rows=len(rows_B), meta_loss=None, labels=None)
             return
-        old_BK = self.label_logits_PK[rows_B]
         result = mslg_step(
             self.model,
             self.optimizer,
             images[: len(rows_B)],
-            old_BK,
+            self.label_logits_PK[rows_B],
             images[len(rows_B) :],
             self.meta_labels[batch.meta.to(self.task.device)],
+            fixed=self.fixed_P[rows_B],
             alpha=loop.alpha,
             beta=loop.beta,
             gamma=loop.gamma,
@@ -218,8 +218,7 @@ class NetworkTraining:
             epoch=self.epoch - loop.warmup_epochs,
             autocast_dtype=self.task.autocast_dtype,
         )
-        fixed_B1 = self.fixed_P[rows_B].unsqueeze(1)
-        self.label_logits_PK[rows_B] = torch.where(fixed_B1, old_BK, result.label_logits)
+        self.label_logits_PK[rows_B] = result.label_logits
         self._tally.add(
             self.step,
             result.train_loss,
@@ -294,14 +293,16 @@ class NetworkTraining:
     def _steps_per_check(self) -> int:
         return 1 if self.task.device.type == "cpu" else STEPS_PER_CHECK_ON_GPU
 
-    def _check_finite(self, last_checkpoint: str) -> None:
+    def _check_finite(self, last_checkpoint: str, *, weights: bool = True) -> None:
         bad_step = int(self._tally.bad_step)
+        if bad_step < 0 and weights and not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+            bad_step = self.step - 1
         if bad_step < 0:
             return
         kept = f"after epoch {self.epoch} in {last_checkpoint}" if self.epoch and last_checkpoint else "none"
         raise TrainingError(
             f"training the network, fold {self.task.fold + 1}, epoch {self.epoch + 1}, step {bad_step + 1}: the "
-            f"loss or the label logits are not finite numbers. Last good checkpoint: {kept}. Lower "
+            f"loss, the label logits or the weights are not finite numbers. Last good checkpoint: {kept}. Lower "
             "--learning-rate, --alpha or --beta and start over with --force."
         )
 

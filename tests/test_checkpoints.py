@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,7 +40,11 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     given = {"images": str(tiny.images), "labels": str(tiny.labels), "trusted": str(tiny.trusted)}
     source = {**given, **OPTIONS, "checkpoint": str(weights)}
     run_in_child(source, folder / "undisturbed")
-    return {"options": source, "result": labels_of(folder / "undisturbed")}
+    return {
+        "options": source,
+        "out": folder / "undisturbed",
+        "result": labels_of(folder / "undisturbed"),
+    }
 
 
 def labels_of(out: Path) -> dict[str, Any]:
@@ -229,6 +234,19 @@ def test_unfinished_run_is_named_and_force_starts_over(source: dict[str, Any], t
     assert labels_of(out)["soft"] != source["result"]["soft"]
     with pytest.raises(OutputError, match="already holds a run"):
         labelfix.clean(out=out, resume=True, **source["options"])
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_run_over_a_finished_one_resumes(source: dict[str, Any], tmp_path: Path, force: bool) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(source["out"], out)
+    options = {**source["options"], "seed": 3}
+    assert run_in_child(options, out, kill_at=12, force=True) == -signal.SIGKILL
+    kept = (out / "checkpoints" / "fold_0.pt").read_bytes()
+    assert run_in_child(options, out, kill_at=1, resume=True, force=force) == -signal.SIGKILL
+    assert (out / "checkpoints" / "fold_0.pt").read_bytes() == kept
+    assert run_in_child(options, out, resume=True, force=force) == 0
+    assert labels_of(out)["soft"] != source["result"]["soft"]
 
 
 def test_resume_refuses_other_input(source: dict[str, Any], tmp_path: Path) -> None:

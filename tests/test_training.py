@@ -153,6 +153,18 @@ def test_fixed_labels_stay_and_train() -> None:
     assert not torch.equal(labels, start)
 
 
+def test_fixed_labels_are_what_their_rows_train_on() -> None:
+    """With all labels fixed, beta is of no account."""
+    weights = []
+    for beta in (0.0, 4000.0):
+        planted = Planted()
+        task = planted.task(dataclasses.replace(LOOP, beta=beta))
+        roles = dataclasses.replace(task.roles, fixed=np.ones(planted.rows, bool))
+        training = trained(dataclasses.replace(task, roles=roles))
+        weights.append(torch.cat([p.flatten() for p in training.model.parameters()]))
+    assert torch.equal(weights[0], weights[1])
+
+
 # -------------------------------------------------------------------------------------------------- the loop
 
 
@@ -193,6 +205,26 @@ def test_learning_rate_schedules(
         assert history[epoch - 1].learning_rate == pytest.approx(LOOP.learning_rate * share, rel=0.02)
 
 
+def test_batchmean_takes_the_steps_of_mean_for_ten_classes() -> None:
+    """Both the rate and the weight decay follow; the momentum of the warm-up is no part of it."""
+    settings = {
+        Reduction.MEAN: {"alpha": 0.5},
+        Reduction.BATCHMEAN: {"alpha": 0.05},
+    }
+    found = []
+    for reduction, changes in settings.items():
+        loop = dataclasses.replace(
+            LOOP, reduction=reduction, warmup_epochs=0, weight_decay=0.1, init_scale=10.0, epochs=3, **changes
+        )
+        planted = Planted()
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.AvgPool2d(SIDE), nn.Flatten(), nn.Linear(3, 10))
+        training = NetworkTraining(model, planted.task(loop, num_classes=10))
+        training.run()
+        found.append((training.label_logits_PK, torch.cat([p.flatten() for p in model.parameters()])))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
+
+
 def test_classes_that_never_occur_hardly_matter() -> None:
     """With the defaults' reduction; 'mean' would divide the steps of the weights and of the labels by K."""
     loop = dataclasses.replace(
@@ -213,6 +245,22 @@ def test_classes_that_never_occur_hardly_matter() -> None:
         assert training.history[-1].learning_rate < training.history[3].learning_rate / loop.init_scale
     assert moved[0].abs().max() > 1
     torch.testing.assert_close(moved[0], moved[1], rtol=0.02, atol=0.02)
+
+
+def test_weights_that_the_last_step_spoils_are_not_saved() -> None:
+    """One step per epoch: its loss is from before the weights moved."""
+    training = NetworkTraining(network(), Planted().task(dataclasses.replace(LOOP, batch_size=128)))
+    take_step = training._take_step
+
+    def take_and_spoil(*arguments: Any) -> None:
+        take_step(*arguments)
+        training.model[0].weight.data[0] = math.nan
+
+    training._take_step = take_and_spoil  # type: ignore[method-assign]
+    saved: list[Any] = []
+    with pytest.raises(TrainingError, match=r"epoch 1, step 1: .* or the weights are not finite"):
+        training.run(save=saved.append)
+    assert not saved
 
 
 @pytest.mark.parametrize("warmup_epochs", [0, 12])

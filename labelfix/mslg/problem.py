@@ -157,23 +157,36 @@ class Problem:
 
     def tangent(self, v: Weights) -> Tensor:
         """Differentiate the logits (B, K) of the batch along v at theta."""
-        with self._replayed(), torch.no_grad():
+        with torch.no_grad():
             at = self._batch_logits_at()
             return logits_tangent(_eager(self.model), at, self.weights, v, precision=self._precision)
 
     def difference(self, logits_BK: Tensor, v: Weights) -> Tensor:
         """`tangent` by a one-sided difference to the logits (B, K) that the pass over the batch gave already."""
         step = difference_step(self.weights, v, self._precision)
-        with self._replayed(), torch.no_grad():
+        with torch.no_grad():
             return (self._batch_logits_at()(stepped(self.weights, v, step)) - logits_BK) / step
 
     def _batch_logits_at(self) -> LogitsAt:
-        return lambda weights: self.logits_at(weights, self.images)
+        """Return the pass over the batch as a function of the weights: the same masks in every call."""
+
+        def at(weights: Weights) -> Tensor:
+            with self._replayed():
+                return self.logits_at(weights, self.images)
+
+        return at
+
+    @property
+    def is_precise(self) -> bool:
+        """Whether logits of two passes may be subtracted: float32 or wider, and none of them compiled."""
+        return torch.finfo(self._precision).bits >= 32 and _eager(self.model) is self.model
 
     @property
     def _precision(self) -> torch.dtype:
         """Number format of the forward passes."""
-        dtype = self.autocast_dtype or next(iter(self.weights.values())).dtype
+        kind = self.images.device.type
+        around = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        dtype = self.autocast_dtype or around or next(iter(self.weights.values())).dtype
         # CUDA computes float32 convolutions in TF32, which has as many digits as float16
         return torch.float16 if self.images.is_cuda and dtype is torch.float32 else dtype
 

@@ -88,11 +88,19 @@ class StepResult:
 
 
 def _update(
-    batch: Problem, optimizer: torch.optim.Optimizer, *, beta: float, gamma: float, gradient_of: "_GradientOf"
+    batch: Problem,
+    optimizer: torch.optim.Optimizer,
+    fixed_B: Tensor | None,
+    *,
+    beta: float,
+    gamma: float,
+    gradient_of: "_GradientOf",
 ) -> StepResult:
     """Move the labels of the batch, then the weights; one pass over the batch serves both losses."""
     logits_BK = batch.batch_logits()
     gradient_BK, meta_loss = gradient_of(batch, logits_BK)
+    if fixed_B is not None:
+        gradient_BK = gradient_BK.masked_fill(fixed_B.unsqueeze(1), 0.0)
     label_logits_BK = batch.label_logits.detach() - beta * gradient_BK
 
     loss = training_loss(logits_BK, label_logits_BK, gamma=gamma, reduction=batch.reduction)
@@ -114,12 +122,13 @@ def _exact(batch: Problem, logits_BK: Tensor) -> tuple[Tensor, Tensor]:
 def _fast(batch: Problem, logits_BK: Tensor) -> tuple[Tensor, Tensor]:
     """`_exact` to first order in alpha: v at theta, and a one-sided difference in place of the derivative.
 
-    As much larger as it is called less often.
+    As much larger as it is called less often. Where a difference would be lost in rounding, the derivative stays.
     """
     meta_loss = batch.trusted_loss(batch.weights)
     v = gradient(meta_loss, batch.weights)
     logits_BK = logits_BK.detach()
-    fdot_BK = through_softmax(logits_BK.softmax(-1), batch.difference(logits_BK, v))
+    tangent_BK = batch.difference(logits_BK, v) if batch.is_precise else batch.tangent(v)
+    fdot_BK = through_softmax(logits_BK.softmax(-1), tangent_BK)
     return FAST_LABEL_INTERVAL * batch.scale * fdot_BK, meta_loss.detach()
 
 
@@ -173,6 +182,7 @@ def mslg_step(
     trusted_images: Tensor,
     trusted_labels: Tensor,
     *,
+    fixed: Tensor | None = None,
     alpha: float,
     beta: float,
     gamma: float = 1.0,
@@ -200,6 +210,8 @@ def mslg_step(
     trusted_images, trusted_labels
         Trusted rows (M, ...) and their classes (M,) int64. Cost grows with M; 32 are enough for a step, and none
         are needed where labels rest (`trusted_rows_per_step`).
+    fixed
+        (B,) bool: rows whose labels stay as they are; None for none.
     alpha, beta, gamma
         Length of the look-ahead, step of the labels, weight of the entropy.
     reduction
@@ -207,8 +219,9 @@ def mslg_step(
         code).
     schedule
         ``exact``: the identity of this module. ``fast``: v at theta (first order in alpha), a one-sided
-        difference for the derivative, and labels that move only where ``epoch % FAST_LABEL_INTERVAL == 0``,
-        there as much further as they move less often. ``reference``: double backward.
+        difference for the derivative where the passes are float32 or wider, and labels that move only where
+        ``epoch % FAST_LABEL_INTERVAL == 0``, there as much further as they move less often. ``reference``: double
+        backward.
     epoch
         Epochs of MSLG before this one; counts for ``fast`` alone.
     autocast_dtype
@@ -232,7 +245,7 @@ def mslg_step(
     gradient_of = _GRADIENTS[schedule] if _labels_move(schedule, epoch) else _at_rest
     # double backward does not exist for fused attention, so the reference does without it from the start
     with unfused_attention() if by_reference else contextlib.nullcontext():
-        return _update(batch, optimizer, beta=beta, gamma=gamma, gradient_of=gradient_of)
+        return _update(batch, optimizer, fixed, beta=beta, gamma=gamma, gradient_of=gradient_of)
 
 
 def label_gradient(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from labelfix.benchmark.methods.base import Batch, Method, Settings, Task, first_epoch_of
 from labelfix.config import Reduction
-from labelfix.mslg import Schedule, mslg_step
+from labelfix.mslg import Schedule, mslg_step, trusted_rows_per_step
 
 __all__ = ["MSLG", "MSLGSettings"]
 
@@ -55,7 +55,9 @@ class MSLG(Method):
         if batch.epoch < self.warmup:
             return self.descend(F.cross_entropy(self.forward(batch.images), batch.labels))
         s = self.settings
-        trusted_images, trusted_labels_M = self.task.draw_trusted(s.trusted_batch_size)
+        epoch = batch.epoch - self.warmup
+        count = trusted_rows_per_step(s.schedule, epoch, s.trusted_batch_size)
+        trusted_images, trusted_labels_M = self.task.draw_trusted(count)
         result = mslg_step(
             self.model,
             self.optimizer,
@@ -68,7 +70,7 @@ class MSLG(Method):
             gamma=s.gamma,
             reduction=s.reduction,
             schedule=s.schedule,
-            epoch=batch.epoch - self.warmup,
+            epoch=epoch,
             autocast_dtype=self.task.autocast_dtype,
         )
         self.label_logits_NK[batch.rows] = result.label_logits
