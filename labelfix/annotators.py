@@ -27,6 +27,7 @@ def vote_likelihood(
     trusted: np.ndarray,
     fold: np.ndarray,
     *,
+    trusted_count: np.ndarray,
     prior_rows: float,
 ) -> np.ndarray:
     """Return how likely each image's labels are under each true class, (N, K) float32, rows summing to 1.
@@ -43,6 +44,8 @@ def vote_likelihood(
         All of them.
     trusted, fold
         (N,) trusted classes, -1 where there is none, and the fold of each image.
+    trusted_count
+        (N,) what each trusted row counts for: `labelfix.sampling.row_counts`.
     prior_rows
         Strength of the transition matrix's prior in the first posterior.
     """
@@ -51,8 +54,7 @@ def vote_likelihood(
         log_probs=np.log(np.maximum(np.stack([probs[pairs] for probs in sources]), LOG_FLOOR)),
         given=given[pairs],
         true=trusted[pairs],
-        weight=np.ones(len(pairs)),
-        sample=np.zeros(len(pairs), np.int64),
+        count=trusted_count[pairs],
         fold=fold[pairs],
     )
     form = Form(tuple(range(len(sources))), local=len(pairs) > 0)

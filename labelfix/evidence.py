@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labelfix.sampling import effective_rows, pool_weights
+from labelfix.sampling import effective_rows
 from labelfix.transition import LOG_FLOOR, Transition
 
 __all__ = ["Form", "Posterior", "TrustedRows", "choose_form", "fit_posterior", "ladder"]
@@ -44,8 +44,8 @@ class TrustedRows:
         Whether the last of them is the likelihood of the labels of several annotators.
     given, true
         (M,) int64.
-    weight, sample
-        (M,) float64, 1 / chance of having been drawn, and int, which draw that was: `labelfix.sampling`.
+    count
+        (M,) float64: what each row counts for in figures of the data set, from `labelfix.sampling.row_counts`.
     fold
         (M,) the fold of each row.
     """
@@ -53,23 +53,12 @@ class TrustedRows:
     log_probs: np.ndarray
     given: np.ndarray
     true: np.ndarray
-    weight: np.ndarray
-    sample: np.ndarray
+    count: np.ndarray
     fold: np.ndarray
     votes: bool = False
 
     def __len__(self) -> int:
         return len(self.given)
-
-    def pooled(self, chosen: np.ndarray | None = None) -> np.ndarray:
-        """Return what each row counts for among the rows that `chosen` (M,) marks, or among all."""
-        rows = slice(None) if chosen is None else chosen
-        return pool_weights(self.weight[rows], self.sample[rows])
-
-    @property
-    def drawn_at_random(self) -> bool:
-        """Whether every draw was a simple random sample: all its rows count the same."""
-        return all(np.ptp(self.weight[self.sample == s]) == 0 for s in np.unique(self.sample))
 
     def only(self, chosen: np.ndarray) -> "TrustedRows":
         """Return the rows that `chosen` (M,) bool marks."""
@@ -77,8 +66,7 @@ class TrustedRows:
             log_probs=self.log_probs[:, chosen],
             given=self.given[chosen],
             true=self.true[chosen],
-            weight=self.weight[chosen],
-            sample=self.sample[chosen],
+            count=self.count[chosen],
             fold=self.fold[chosen],
             votes=self.votes,
         )
@@ -174,10 +162,10 @@ def fit_posterior(
 ) -> Posterior:
     """Fit the weights by penalised maximum likelihood; without trusted rows they stay at Bayes' rule.
 
-    T is a property of the data set, so rows count for it by their sampling weights. The weights of the evidence say
-    how the truth depends on what is known of a row. Which rows were verified depends on no more than that, so the
-    likelihood takes all rows alike (Rubin 1976: the selection is ignorable), and rows that were verified because
-    they are fixes teach as much as any other.
+    T is a property of the data set, so rows count for it by `TrustedRows.count`. The weights of the evidence say
+    how the truth depends on what is known of a row, and which rows were verified depends on little else. As far as
+    that goes, the selection is ignorable (Rubin 1976): the likelihood takes all rows alike, and those that were
+    verified because they are fixes teach as much as any other.
 
     Parameters
     ----------
@@ -191,7 +179,7 @@ def fit_posterior(
         Strength of the transition matrix's prior.
     """
     num_evidence, num_classes = len(trusted.log_probs), len(soft_counts)
-    weight = trusted.pooled()
+    weight = trusted.count
     transition = Transition.fit(trusted.true, trusted.given, weight, soft_counts, prior_rows)
     columns = form.columns(num_evidence, num_classes)
     weights = np.zeros(num_evidence + 4 + num_classes)
@@ -287,7 +275,7 @@ def choose_form(
     every = Form(tuple(range(len(trusted.log_probs) - trusted.votes)), votes=trusted.votes)
     if len(np.unique(trusted.fold)) < 2 or len(trusted) < 10:
         return every  # too few to choose by: all evidence, weighed by its prior
-    weight = trusted.pooled()
+    weight = trusted.count
     best, best_loss = None, np.zeros(0)
     for form in forms:
         loss = _cross_validated_loss(trusted, soft_counts, form, prior_rows)

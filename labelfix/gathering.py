@@ -203,8 +203,7 @@ def _head_data(table: LabelTable, features: np.ndarray, config: CleanConfig) -> 
         trusted=np.concatenate([table.trusted, table.extra_trusted]),
         hashes=_hashes(table, config),
         num_classes=len(table.classes),
-        trusted_weight=table.trusted_weight,
-        trusted_sample=table.trusted_sample,
+        trusted_count=table.trusted_count,
     )
 
 

@@ -31,6 +31,8 @@ CAUTION = 1.3
 LEAST_ERROR = 0.002
 GROWTH = 1.1
 ROWS_PER_BAND = 20
+# Of a band, the fixes per verified one may be so many times those of the whole set.
+MOST_UNEVEN = 2.0
 EQUAL = 1e-9
 
 
@@ -72,6 +74,7 @@ def find_guarantee(
     *,
     at_random: bool,
     trusted: int,
+    kept_share: float = 1.0,
     rows: int,
     max_fix_error: float,
     coverage: float,
@@ -88,12 +91,13 @@ def find_guarantee(
     at_random
         Whether every draw was a simple random sample of all rows. The test is then exact (hypergeometric); else it
         is taken at the effective number of rows.
-    trusted, rows
-        M, how many trusted rows were drawn in all, and how many rows are not trusted.
+    trusted, kept_share, rows
+        M, how many trusted rows there were to be counted, the share of all trusted rows that they are, and how many
+        rows are not trusted.
     max_fix_error, coverage
         What is to be promised.
     """
-    order = np.lexsort((wrong, -confidence))
+    order = np.argsort(-confidence, kind="stable")
     seen = _Seen(confidence[order].astype(np.float64), wrong[order], weight[order], sample[order], at_random)
     others = np.sort(others.astype(np.float64))
     risk = 1 - coverage
@@ -113,7 +117,7 @@ def find_guarantee(
         fixes=0 if threshold is None else _fixes_from(threshold, others),
         rows=shown,
         wrong=int(seen.wrong[:shown].sum()),
-        rows_needed=0 if best else _rows_needed(others, rows, trusted, max_fix_error, risk),
+        rows_needed=0 if best else _rows_needed(others, rows, trusted, kept_share, max_fix_error, risk),
     )
 
 
@@ -134,16 +138,31 @@ class _Seen:
         """
         if self.at_random:
             return float(count), float(self.wrong[:count].sum())
-        variance, wrong_share, first = 0.0, 0.0, len(others)
         fixes = _fixes_from(self.confidence[count - 1], others)
-        for band in np.array_split(np.arange(count), max(count // ROWS_PER_BAND, 1)):
-            last = int(np.searchsorted(others, self.confidence[band[-1]]))
-            share, first = (first - last) / max(fixes, 1), last
-            weight = pool_weights(self.weight[band], self.sample[band])
-            variance += share**2 / effective_rows(weight)
-            wrong_share += share * float(weight @ self.wrong[band] / weight.sum())
-        rows = 1 / variance if fixes else 0.0
-        return rows, wrong_share * rows
+        if not fixes:
+            return 0.0, 0.0
+        shares, rows, wrong = [], [], []
+        start, above = 0, len(others)
+        for end in _band_ends(self.confidence[:count]):
+            weight = pool_weights(self.weight[start:end], self.sample[start:end])
+            rows.append(effective_rows(weight))
+            wrong.append(weight @ self.wrong[start:end] / weight.sum())
+            below = int(np.searchsorted(others, self.confidence[end - 1]))
+            shares.append((above - below) / fixes)
+            start, above = end, below
+        share_H, rows_H = np.array(shares), np.array(rows)
+        if (share_H * rows_H.sum() > MOST_UNEVEN * rows_H).any():
+            return 0.0, 0.0
+        effective = 1 / float(np.sum(share_H**2 / rows_H))
+        return effective, float(share_H @ wrong) * effective
+
+
+def _band_ends(confidence: np.ndarray) -> list[int]:
+    """Return where bands of about `ROWS_PER_BAND` of the rows, sorted from sure to unsure, end; no tie is cut."""
+    marks = (
+        np.linspace(0, len(confidence), max(len(confidence) // ROWS_PER_BAND, 1) + 1)[1:].round().astype(int)
+    )
+    return sorted({int(np.searchsorted(-confidence, -confidence[mark - 1], side="right")) for mark in marks})
 
 
 def least_rows(max_fix_error: float, risk: float) -> int:
@@ -221,7 +240,7 @@ def chance_to_promise(rate: float, rows: int, fixes: int, max_fix_error: float, 
 
 
 def _rows_needed(
-    others: np.ndarray, rows: int, trusted: int, max_fix_error: float, risk: float
+    others: np.ndarray, rows: int, trusted: int, kept_share: float, max_fix_error: float, risk: float
 ) -> int | None:
     """Return about how many more random trusted rows make a promise, if confidence is as good as it says.
 
@@ -235,5 +254,5 @@ def _rows_needed(
             continue  # so close to the limit that any number of rows would be a guess
         while stats.binom.cdf(math.ceil(rate * seen), seen, max_fix_error) > risk:
             seen = math.ceil(seen * 1.1)
-        needed.append(max(math.ceil(seen * rows / size) - trusted, 1))
+        needed.append(max(math.ceil((seen * rows / size - trusted) / kept_share), 1))
     return min(needed) if needed else None

@@ -44,8 +44,8 @@ class HeadData:
         (N + E,) from `labelfix.folds.hash_keys`; they decide folds and order.
     num_classes
         K.
-    trusted_weight, trusted_sample
-        (N,) how the trusted rows among them were drawn (`labelfix.sampling`); None says by one random sample.
+    trusted_count
+        (N,) what the trusted rows among them count for (`labelfix.sampling.row_counts`); None says 1 each.
     """
 
     features: np.ndarray
@@ -53,8 +53,7 @@ class HeadData:
     trusted: np.ndarray
     hashes: np.ndarray
     num_classes: int
-    trusted_weight: np.ndarray | None = None
-    trusted_sample: np.ndarray | None = None
+    trusted_count: np.ndarray | None = None
 
     def in_hash_order(self) -> tuple["HeadData", np.ndarray]:
         """Return the rows in the order of their hashes, and the (N,) order of those with a given label.
@@ -70,8 +69,7 @@ class HeadData:
             trusted=self.trusted[order],
             hashes=self.hashes[order],
             num_classes=self.num_classes,
-            trusted_weight=None if self.trusted_weight is None else self.trusted_weight[order_N],
-            trusted_sample=None if self.trusted_sample is None else self.trusted_sample[order_N],
+            trusted_count=None if self.trusted_count is None else self.trusted_count[order_N],
         )
         return ordered, order_N
 

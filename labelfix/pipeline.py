@@ -185,6 +185,9 @@ def clean(
 def _judge(evidence: Evidence, pairs: np.ndarray, config: CleanConfig) -> Verdict:
     """Return the verdict on every row, from the trusted rows `pairs` and all evidence."""
     table = evidence.table
+    kept_share = len(pairs) / max(
+        len(table.pairs), 1
+    )  # of the trusted rows; the others took part in training
     judged = verdict(
         evidence.probs,
         table.given,
@@ -194,8 +197,9 @@ def _judge(evidence: Evidence, pairs: np.ndarray, config: CleanConfig) -> Verdic
         folds=evidence.fold,
         evidence=evidence.more,
         votes=_votes(evidence, pairs, config),
-        trusted_weights=table.trusted_weight[pairs],
+        trusted_weights=table.trusted_weight[pairs] / kept_share if len(pairs) else None,
         trusted_samples=table.trusted_sample[pairs],
+        known_rows=np.setdiff1d(table.pairs, pairs),
         config=config.verdict,
     )
     return _with_trusted(judged, table, pairs)
@@ -220,8 +224,9 @@ def _votes(evidence: Evidence, pairs: np.ndarray, config: CleanConfig) -> np.nda
     sources = [evidence.probs, *evidence.more.values()]
     prior_rows = config.verdict.prior_rows
     return vote_likelihood(
-        sources, table.given, _label_rows(table), trusted, evidence.fold, prior_rows=prior_rows
-    )
+        sources, table.given, _label_rows(table), trusted, evidence.fold,
+        trusted_count=table.trusted_count, prior_rows=prior_rows,
+    )  # fmt: skip
 
 
 def _with_trusted(judged: Verdict, table: LabelTable, judged_pairs: np.ndarray) -> Verdict:

@@ -3,7 +3,8 @@
 `labelfix.evidence` holds the model, a conditional logit over kinds of evidence. Here it is cross-fitted: the
 posterior of the rows of fold f, trusted or not, comes from a fit (form, transition matrix and weights) on the
 trusted rows outside fold f. So the posteriors of trusted rows are held out, and they stand for the posteriors of
-all other rows exactly: both come from the same fits. Whatever a person is shown is measured on them.
+all other rows: both come from the same fits. Whatever a person is shown is measured on them. (As in all stacking,
+evidence of the other folds may have seen trusted labels of fold f, and the weights with it; no row's own has.)
 
 Numpy in, numpy out. N rows, K classes, M trusted rows, E kinds of evidence, F folds.
 """
@@ -19,6 +20,7 @@ from labelfix.errors import InputError
 from labelfix.evidence import Posterior, TrustedRows, choose_form, fit_posterior
 from labelfix.folds import assign_folds
 from labelfix.guarantees import Guarantee, find_guarantee
+from labelfix.sampling import RANDOM_SAMPLE, row_counts
 from labelfix.transition import LOG_FLOOR, NoiseMatrix, Transition, label_counts
 
 __all__ = ["Action", "Estimate", "Guarantee", "NoiseMatrix", "Verdict", "verdict"]
@@ -87,6 +89,15 @@ class Verdict:
     held_out: np.ndarray | None = None
 
 
+@dataclass(frozen=True)
+class _Draws:
+    """How the trusted rows were drawn: weight and draw, (M,) each, and rows that are known otherwise, (X,)."""
+
+    weight: np.ndarray
+    sample: np.ndarray
+    known_rows: np.ndarray
+
+
 def verdict(
     probs: np.ndarray,
     labels: np.ndarray,
@@ -99,6 +110,7 @@ def verdict(
     votes: np.ndarray | None = None,
     trusted_weights: np.ndarray | None = None,
     trusted_samples: np.ndarray | None = None,
+    known_rows: np.ndarray | None = None,
     config: VerdictConfig | None = None,
 ) -> Verdict:
     """Judge every label from out-of-fold probabilities and a few trusted labels.
@@ -125,11 +137,14 @@ def verdict(
         (N, K) how likely all labels of a row are under each true class, where several annotators gave some:
         `labelfix.annotators.vote_likelihood`. It takes the place of the transition matrix where it fits better.
     trusted_weights
-        (M,) above 0, proportional to 1 / probability of having been chosen for verification; None says that
-        the trusted rows are a random sample.
+        (M,) above 0: 1 / probability of having been chosen for verification, or in proportion to that where there
+        is one draw; None says that the trusted rows are a random sample.
     trusted_samples
-        (M,) integers: which draw each trusted row comes from, where there were several; weights compare within
-        a draw. None takes all for one.
+        (M,) integers: which draw each trusted row comes from, where there were several; 0 is a random sample.
+        None takes all for one draw, chosen by the weights if there are any.
+    known_rows
+        (X,) row numbers, other than the trusted rows, whose truth is known but had a part in `probs`: nothing is
+        measured on them, and no promise counts them as fixes.
     config
         Smoothing and coverage of the intervals.
 
@@ -146,18 +161,20 @@ def verdict(
         sources[VOTES] = _check_probs(VOTES, votes, probs.shape)
     rows, true = _check_trusted(trusted_rows, trusted_labels, probs.shape)
     weight, sample = _check_weights(trusted_weights, trusted_samples, len(rows))
+    draws = _Draws(weight, sample, _check_known(known_rows, rows, len(labels)))
     names = tuple(str(c) for c in classes) if classes is not None else tuple(map(str, range(probs.shape[1])))
     if len(names) != probs.shape[1]:
         raise InputError(f"classes: names {len(names)} classes; probs has {probs.shape[1]} columns.")
     fold = _folds(sources[PROBS], labels, rows, true, folds)
-    trusted = _gather(list(sources.values()), labels, rows, true, weight, sample, fold, VOTES in sources)
+    count = row_counts(weight, sample, len(labels))
+    trusted = _gather(list(sources.values()), labels, rows, true, count, fold, VOTES in sources)
     soft_counts = label_counts(sources[PROBS], labels)
     fits = fit_by_fold(trusted, soft_counts, np.unique(fold), config.prior_rows)
     posterior = predict_by_fold(fits, list(sources.values()), labels, fold)
     held_out = posterior[rows]
     posterior[rows] = np.eye(probs.shape[1], dtype=np.float32)[true]
     return _finish(
-        posterior, held_out, labels, trusted, rows, fits, soft_counts, tuple(sources), names, config
+        posterior, held_out, labels, trusted, rows, draws, fits, soft_counts, tuple(sources), names, config
     )
 
 
@@ -229,19 +246,32 @@ def _check_weights(
     weights: np.ndarray | None, samples: np.ndarray | None, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return weight and draw of each trusted row, both (M,)."""
-    weight = np.ones(count) if weights is None else np.asarray(weights, np.float64).reshape(-1)
+    if weights is None:
+        return np.ones(count), np.full(count, RANDOM_SAMPLE)
+    weight = np.asarray(weights, np.float64).reshape(-1)
     if len(weight) != count or not (np.isfinite(weight).all() and (weight > 0).all()):
         raise InputError(
             f"trusted_weights: {len(weight)} weights for {count} trusted rows; expected one finite number "
             "above 0 each. Leave them out for a random sample."
         )
-    sample = np.zeros(count, np.int64) if samples is None else np.asarray(samples).reshape(-1)
+    sample = np.full(count, RANDOM_SAMPLE + 1) if samples is None else np.asarray(samples).reshape(-1)
     if len(sample) != count or not np.issubdtype(sample.dtype, np.integer):
         raise InputError(
             f"trusted_samples: {len(sample)} values of type {sample.dtype} for {count} trusted rows; expected "
             "one integer each. Leave them out where all come from one draw."
         )
     return weight, sample
+
+
+def _check_known(known: np.ndarray | None, trusted_rows: np.ndarray, count: int) -> np.ndarray:
+    known = np.asarray([] if known is None else known, np.int64).reshape(-1)
+    if len(known) and not (known.min() >= 0 and known.max() < count):
+        raise InputError(
+            f"known_rows: values from {known.min()} to {known.max()}; expected 0 to {count - 1}."
+        )
+    if np.isin(known, trusted_rows).any():
+        raise InputError("known_rows: a row is among the trusted rows too; expected it in one of the two.")
+    return known
 
 
 # ------------------------------------------------------------------------------------------------ cross-fitting
@@ -283,8 +313,7 @@ def _gather(
     labels: np.ndarray,
     rows: np.ndarray,
     true: np.ndarray,
-    weight: np.ndarray,
-    sample: np.ndarray,
+    count: np.ndarray,
     fold: np.ndarray,
     votes: bool,
 ) -> TrustedRows:
@@ -292,8 +321,7 @@ def _gather(
         log_probs=np.stack([_log(probs[rows]) for probs in sources]),
         given=labels[rows],
         true=true,
-        weight=weight,
-        sample=sample,
+        count=count,
         fold=fold[rows],
         votes=votes,
     )
@@ -339,13 +367,13 @@ def _estimates(trusted: TrustedRows, held_out: np.ndarray, coverage: float) -> d
         "precision": _share(wrong, flagged, trusted, coverage),
         "recall": _share(flagged, wrong, trusted, coverage),
         "accuracy": _share(predicted == trusted.true, everything, trusted, coverage),
-        **calibration_estimates(held_out, trusted.true, trusted.pooled(), coverage),
+        **calibration_estimates(held_out, trusted.true, trusted.count, coverage),
     }
 
 
 def _share(hits: np.ndarray, among: np.ndarray, trusted: TrustedRows, coverage: float) -> Estimate:
     """Estimate the share of `hits` (M,) bool in the set that `among` (M,) bool marks."""
-    return share(hits[among], trusted.pooled(among), coverage)
+    return share(hits[among], trusted.count[among], coverage)
 
 
 def _per_class(
@@ -366,7 +394,7 @@ def _per_class(
 def _noise_matrix(trusted: TrustedRows, soft_counts: np.ndarray, config: VerdictConfig) -> NoiseMatrix:
     counts = np.zeros(soft_counts.shape, np.int64)
     np.add.at(counts, (trusted.true, trusted.given), 1)
-    whole = Transition.fit(trusted.true, trusted.given, trusted.pooled(), soft_counts, config.prior_rows)
+    whole = Transition.fit(trusted.true, trusted.given, trusted.count, soft_counts, config.prior_rows)
     return whole.with_intervals(config.interval, counts)
 
 
@@ -382,6 +410,7 @@ def _finish(
     labels: np.ndarray,
     trusted: TrustedRows,
     trusted_rows: np.ndarray,
+    draws: "_Draws",
     fits: Mapping[int, Posterior],
     soft_counts: np.ndarray,
     sources: tuple[str, ...],
@@ -393,7 +422,7 @@ def _finish(
     issue = predicted != labels
     confidence = posterior[rows, predicted]
     action = np.where(issue, Action.REVIEW, Action.KEEP).astype(np.int8)
-    guarantee = _guarantee(trusted, held_out, confidence, issue, trusted_rows, config)
+    guarantee = _guarantee(trusted, held_out, confidence, issue, trusted_rows, draws, config)
     if guarantee is not None and guarantee.threshold is not None:
         action[issue & (confidence >= guarantee.threshold)] = Action.RELABEL
     action[trusted_rows[issue[trusted_rows]]] = Action.RELABEL
@@ -420,6 +449,7 @@ def _guarantee(
     confidence: np.ndarray,
     issue: np.ndarray,
     trusted_rows: np.ndarray,
+    draws: "_Draws",
     config: VerdictConfig,
 ) -> Guarantee | None:
     """Return what can be promised; `confidence` and `issue` (N,) are of all rows, `held_out` (M, K)."""
@@ -428,16 +458,18 @@ def _guarantee(
     predicted = held_out.argmax(1)
     flagged = predicted != trusted.given
     others = issue.copy()
-    others[trusted_rows] = False
+    others[trusted_rows] = others[draws.known_rows] = False
+    known = len(draws.known_rows)
     return find_guarantee(
         held_out.max(1)[flagged],
         (predicted != trusted.true)[flagged],
-        trusted.weight[flagged],
-        trusted.sample[flagged],
+        draws.weight[flagged],
+        draws.sample[flagged],
         confidence[others],
-        at_random=trusted.drawn_at_random,
+        at_random=bool((draws.sample == RANDOM_SAMPLE).all()),
         trusted=len(trusted),
-        rows=len(issue) - len(trusted),
+        kept_share=len(trusted) / max(len(trusted) + known, 1),
+        rows=len(issue) - len(trusted) - known,
         max_fix_error=config.max_fix_error,
         coverage=config.interval,
     )

@@ -200,6 +200,7 @@ class Worlds:
         """Targets (F, N, K): in world f, the posterior that the trusted rows outside fold f give."""
         given, pairs = self.data.given, np.flatnonzero(self.data.trusted[: self.num_given] >= 0)
         true, fold = self.data.trusted[pairs].astype(np.int64), self.fold_N[pairs]
+        counts = np.ones(len(pairs)) if self.data.trusted_count is None else self.data.trusted_count[pairs]
         soft_counts = label_counts(given_NK, given)
         targets_FNK = np.empty((self.num_folds, *given_NK.shape), np.float32)
         for world in range(self.num_folds):
@@ -211,8 +212,7 @@ class Worlds:
                 log_probs=logs,
                 given=given[pairs].astype(np.int64),
                 true=true,
-                weight=_at(self.data.trusted_weight, pairs, 1.0),
-                sample=_at(self.data.trusted_sample, pairs, 0),
+                count=counts,
                 fold=fold,
             ).only(others)
             fit = fit_posterior(trusted, soft_counts, Form((0, 1), local=True), prior_rows=prior_rows)
@@ -220,10 +220,6 @@ class Worlds:
             targets_FNK[world] = predict_by_fold({0: fit}, [given_NK, probe_NK], given, one_fold)
             targets_FNK[world, pairs[others]] = np.eye(given_NK.shape[1], dtype=np.float32)[true[others]]
         return targets_FNK
-
-
-def _at(values_N: np.ndarray | None, rows: np.ndarray, default: float) -> np.ndarray:
-    return np.full(len(rows), default) if values_N is None else values_N[rows]
 
 
 class _Probes:

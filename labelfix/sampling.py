@@ -2,16 +2,19 @@
 
 Trusted rows may come from several draws: a plain random sample first, then rows that `draw` chose, most of them
 where a look is worth most. Within a draw, a row counts by its weight 1 / pi, pi its chance of having been drawn
-(Horvitz & Thompson 1952). What a set of rows tells is estimated from each draw by itself; the draws count by
-their effective numbers of rows in that very set, (sum w)^2 / sum w^2 (Kish 1965). So a draw that went for the
-proposed fixes decides about these, and hardly about rows that it left aside.
+(Horvitz & Thompson 1952). For figures of the whole data set, the draws count by their effective numbers of rows,
+(sum w)^2 / sum w^2 (Kish 1965): `row_counts`. A draw that went for the proposed fixes counts for little there, and
+decides about the fixes, whose promise compares like with like: `pool_weights`, `labelfix.guarantees`.
 
-n rows of a set, N rows in all, S draws.
+n rows of a set, M trusted rows, N rows in all, S draws.
 """
 
 import numpy as np
 
-__all__ = ["draw", "effective_rows", "inclusion_chances", "pool_weights"]
+__all__ = ["RANDOM_SAMPLE", "draw", "effective_rows", "inclusion_chances", "pool_weights", "row_counts"]
+
+RANDOM_SAMPLE = 0
+"""The number of the draw that is a simple random sample; every other draw goes by its weights."""
 
 
 def effective_rows(weight: np.ndarray) -> float:
@@ -33,6 +36,34 @@ def pool_weights(weight: np.ndarray, sample: np.ndarray) -> np.ndarray:
         own = sample == number
         pooled[own] = weight[own] * (weight[own].sum() / np.square(weight[own]).sum())
     return pooled
+
+
+def row_counts(weight: np.ndarray, sample: np.ndarray, rows: int) -> np.ndarray:
+    """Return what each trusted row counts for, (M,), in figures of the whole data set and of any part of it.
+
+    A row of the random sample counts for 1. The others sum to the effective number of rows of their draw, times the
+    share of the data set that its weights add up to: in a short draw there may be no row at all from where it
+    hardly looked, and then it cannot speak for the data set.
+
+    Parameters
+    ----------
+    weight, sample
+        (M,) 1 / chance of having been drawn, and the number of the draw, of all trusted rows.
+    rows
+        N, of the data set.
+    """
+    counts, whole = np.ones(len(weight)), {}
+    for number in np.unique(sample):
+        own = sample == number
+        if number == RANDOM_SAMPLE:
+            whole[number] = 1.0
+        else:
+            counts[own] = weight[own] * (weight[own].sum() / np.square(weight[own]).sum())
+            whole[number] = min(1.0, float(weight[own].sum()) / rows)
+    most = max(whole.values(), default=1.0)  # alone, even a draw with weights in proportion speaks for all
+    for number, share in whole.items():
+        counts[sample == number] *= share / most
+    return counts
 
 
 def inclusion_chances(size: np.ndarray, count: int) -> np.ndarray:

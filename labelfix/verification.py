@@ -26,8 +26,8 @@ from labelfix.sampling import draw, inclusion_chances
 
 __all__ = ["Verification", "plan_verification", "write_verification"]
 
-# What the draw is made of: proposed fixes, rows in doubt, rows at random.
-FIXES_SHARE, DOUBT_SHARE = 0.95, 0.025
+# How much of the draw is aside from the fixes, one half of it rows in doubt, the other rows at random.
+ASIDE_SHARE, LEAST_ASIDE = 0.05, 4
 GROWTH = 1.1
 
 
@@ -88,7 +88,7 @@ def plan_verification(
     issue = rows["is_label_issue"].to_numpy(zero_copy_only=False)
     ranked = np.flatnonzero(issue)[np.argsort(-confidence[issue], kind="stable")]
     fixes, chance = _fixes_within_reach(
-        confidence[ranked], FIXES_SHARE * count, trusted / soft_labels.num_rows, max_fix_error, coverage
+        confidence[ranked], count - _aside(count), trusted / soft_labels.num_rows, max_fix_error, coverage
     )
     best = ranked[:fixes]
     chances = inclusion_chances(_sizes(confidence, ranked, fixes, count), count)
@@ -122,15 +122,19 @@ def write_verification(plan: Verification, path: str | os.PathLike[str], *, forc
     write_new_file(path, lambda temporary: csv.write_csv(plan.table, temporary), force=force)
 
 
+def _aside(count: int) -> float:
+    return min(max(ASIDE_SHARE * count, LEAST_ASIDE), count / 2)
+
+
 def _sizes(confidence: np.ndarray, ranked: np.ndarray, fixes: int, count: int) -> np.ndarray:
     """Return what each row's chance is in proportion to, (N,): three draws mixed, each spread over its rows."""
     doubt = 1 - confidence
     doubt[ranked[:fixes]] = 0
-    sizes = np.full(len(confidence), count * (1 - FIXES_SHARE - DOUBT_SHARE) / len(confidence))
+    sizes = np.full(len(confidence), _aside(count) / 2 / len(confidence))
     if fixes:
-        sizes[ranked[:fixes]] += count * FIXES_SHARE / fixes
+        sizes[ranked[:fixes]] += (count - _aside(count)) / fixes
     if doubt.sum() > 0:
-        sizes += count * DOUBT_SHARE * doubt / doubt.sum()
+        sizes += _aside(count) / 2 * doubt / doubt.sum()
     return sizes
 
 

@@ -52,7 +52,15 @@ def first_labels(crowd: dict[str, np.ndarray]) -> LabelRows:
 
 def votes_of(crowd: dict[str, np.ndarray], rows: LabelRows, trusted: np.ndarray) -> np.ndarray:
     given = crowd["label"][::3]
-    return vote_likelihood([crowd["probs"]], given, rows, trusted, crowd["fold"], prior_rows=5.0)
+    return vote_likelihood(
+        [crowd["probs"]],
+        given,
+        rows,
+        trusted,
+        crowd["fold"],
+        trusted_count=np.ones(len(trusted)),
+        prior_rows=5.0,
+    )
 
 
 def test_votes_speak_for_the_class_that_the_reliable_ones_name(crowd: dict[str, np.ndarray]) -> None:

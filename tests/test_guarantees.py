@@ -98,6 +98,30 @@ def test_promises_are_broken_in_at_most_five_of_a_hundred_draws(
         assert np.mean(np.array(fixes) > 0) > 0.8
 
 
+@pytest.mark.parametrize("wrong_share", [0.3, 0.7])
+@pytest.mark.parametrize("at_random", [True, False])
+def test_ties_hide_no_wrong_fix(wrong_share: float, at_random: bool) -> None:
+    confidence = np.repeat([0.99, 0.98, 0.97], 100)
+    found = find_guarantee(
+        confidence, np.random.default_rng(0).random(300) < wrong_share, np.full(300, 10.0), np.ones(300, int),
+        np.repeat([0.99, 0.98, 0.97], 1000),
+        at_random=at_random, trusted=300, rows=ROWS, max_fix_error=LIMIT, coverage=0.95,
+    )  # fmt: skip
+    assert found.threshold is None
+    assert found.wrong > 0
+
+
+def test_rows_that_count_for_no_promise_are_asked_for_too() -> None:
+    needed = [
+        find_guarantee(
+            np.full(5, 0.999), np.zeros(5, bool), np.ones(5), np.zeros(5, int), np.full(500, 0.999),
+            at_random=True, trusted=100, kept_share=share, rows=10_000, max_fix_error=LIMIT, coverage=0.95,
+        ).rows_needed
+        for share in (1.0, 0.25)
+    ]  # fmt: skip
+    assert needed[1] == pytest.approx(4 * needed[0], abs=4)
+
+
 def test_fixes_next_to_which_nothing_was_verified_are_not_promised() -> None:
     """300 verified fixes are right; 3,000 others are as sure as the least sure of these, and none was looked at."""
     confidence = np.linspace(0.999, 0.9, 300)

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from labelfix import InputError, verdict
 from labelfix.calibration import calibration_error
 from labelfix.config import VerdictConfig
+from labelfix.evidence import Form, TrustedRows, fit_posterior
 from labelfix.posterior import Action
+from labelfix.transition import label_counts
 
 
 def planted(rows=4000, classes=5, noise=0.3, sharpness=2.0, seed=0, trusted=500):
@@ -199,6 +201,41 @@ def test_many_classes_few_trusted_rows():
     assert (result.predicted_label == true).mean() > 0.97
     assert result.noise_matrix.probability.shape == (classes, classes)
     assert np.allclose(result.noise_matrix.probability.sum(1), 1)
+
+
+def test_rows_known_otherwise_are_no_fixes():
+    """Trusted rows whose truth had a part in the probabilities: a promise is about the others."""
+    probs, labels, true, chosen = planted(rows=6000, noise=0.4, sharpness=12.0, trusted=1500)
+    held_out, known = chosen[:500], chosen[500:]
+    probs[known] = 0.99 * np.eye(5)[true[known]] + 0.002
+    config = VerdictConfig(max_fix_error=0.1)
+    result = verdict(probs, labels, held_out, true[held_out], known_rows=known, config=config)
+    fixed = result.action == Action.RELABEL
+    fixed[chosen] = False
+    assert result.guarantee.fixes == fixed.sum() > 0
+    others = np.ones(6000, bool)
+    others[known] = False
+    number = np.cumsum(others) - 1
+    alone = verdict(probs[others], labels[others], number[held_out], true[held_out], config=config)
+    assert alone.guarantee.fixes == pytest.approx(result.guarantee.fixes, rel=0.1)
+    with pytest.raises(InputError, match="known_rows: a row is among the trusted rows"):
+        verdict(probs, labels, held_out, true[held_out], known_rows=held_out[:1])
+    with pytest.raises(InputError, match="known_rows: values from 6000 to 6000; expected 0 to 5999"):
+        verdict(probs, labels, held_out, true[held_out], known_rows=[6000])
+
+
+def test_every_verified_row_teaches_the_posterior_alike():
+    """Counts are for the transition matrix; where that is given, they change nothing."""
+    probs, labels, true, chosen = planted()
+    weights = []
+    for count in (1.0, 0.01):
+        trusted = TrustedRows(
+            log_probs=np.log(probs[chosen])[None].astype(np.float32), given=labels[chosen], true=true[chosen],
+            count=np.where(np.arange(len(chosen)) % 2, 1.0, count), fold=np.zeros(len(chosen), int),
+        )  # fmt: skip
+        fit = fit_posterior(trusted, label_counts(probs, labels), Form((0,)), prior_rows=1e9)
+        weights.append(fit.weights)
+    assert weights[0][0] == pytest.approx(weights[1][0], abs=1e-3)  # without half of the rows it is .16 off
 
 
 def test_weights_undo_a_biased_choice():

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labelfix.sampling import draw, effective_rows, inclusion_chances, pool_weights
+from labelfix.calibration import share
+from labelfix.sampling import draw, effective_rows, inclusion_chances, pool_weights, row_counts
 
 
 def hashes(count: int, seed: int = 0) -> np.ndarray:
@@ -55,6 +56,20 @@ def test_a_draw_follows_the_rows_and_not_their_places() -> None:
     assert set(order[draw(chance[order], keys[order], 5)]) == set(draw(chance, keys, 5))
 
 
+def test_a_draw_counts_by_what_it_says_of_the_data_set() -> None:
+    weight = np.array([1.0, 1.0, 1.0, 40.0, 3.0, 3.0, 2.0, 2.0])
+    sample = np.array([0, 0, 1, 1, 2, 2, 0, 0])
+    counts = row_counts(weight, sample, 41)
+    np.testing.assert_array_equal(counts[sample == 0], 1)  # a random sample, whatever is in its column
+    assert counts[sample == 1].sum() == pytest.approx(41**2 / 1601)
+    assert counts[3] / counts[2] == pytest.approx(40)
+    np.testing.assert_allclose(counts[sample == 2], 6 / 41)  # its two rows say nothing of the other 35
+    np.testing.assert_allclose(
+        row_counts(np.full(3, 0.1), np.full(3, 1), 1000), 1
+    )  # alone: any scale will do
+    assert row_counts(np.empty(0), np.empty(0, int), 10).shape == (0,)
+
+
 def test_equal_weights_count_one_each_whatever_their_scale() -> None:
     sample = np.array([0, 0, 1, 1, 1])
     np.testing.assert_allclose(pool_weights(np.array([3.0, 3.0, 9.0, 9.0, 9.0]), sample), 1.0)
@@ -70,17 +85,23 @@ def test_draws_count_by_their_effective_rows() -> None:
     np.testing.assert_allclose(pooled[3] / pooled[2], 9)
 
 
-def test_pooled_shares_are_unbiased() -> None:
-    """Rows of a rare kind are drawn ten times as often in the second draw; their share comes out right."""
+@pytest.mark.parametrize("length", [100, 30])
+def test_shares_after_a_chosen_draw_are_unbiased_and_their_intervals_hold(length: int) -> None:
+    """Of 20,000 rows, nearly the whole second draw goes to 500 in which what is counted abounds."""
     rng = np.random.default_rng(0)
-    rare = rng.random(5000) < 0.05
-    chances = inclusion_chances(np.where(rare, 10.0, 1.0), 300)
-    found = []
-    for number in range(300):
-        first = rng.permutation(5000)[:300]
-        second = draw(chances, hashes(5000, number), number)
-        rows = np.concatenate([first, second])
-        weight = np.concatenate([np.ones(300), 1 / chances[second]])
-        pooled = pool_weights(weight, np.repeat([0, 1], 300))
-        found.append(pooled[rare[rows]].sum() / pooled.sum())
-    assert np.mean(found) == pytest.approx(rare.mean(), abs=4 * np.std(found) / 300**0.5)
+    aimed_at = np.arange(20_000) < 500
+    hits = rng.random(20_000) < np.where(aimed_at, 0.9, 0.1)
+    part = rng.random(20_000) < 0.3  # any part of the data set
+    chances = inclusion_chances(np.where(aimed_at, 0.95 * 100 / 500, 5 / 19_500), 100)
+    found, held = [], 0
+    for number in range(200):
+        second = draw(chances, hashes(20_000, number), number)[:length]
+        rows = np.concatenate([rng.permutation(20_000)[:500], second])
+        weight = np.concatenate([np.ones(500), 1 / chances[second]])
+        sample = np.repeat([0, 1], [500, length])
+        counts = row_counts(weight, sample, 20_000)
+        estimate = share(hits[rows][part[rows]], counts[part[rows]], 0.95)
+        found.append(estimate.value)
+        held += estimate.low <= hits[part].mean() <= estimate.high
+    assert np.mean(found) == pytest.approx(hits[part].mean(), abs=4 * np.std(found) / 200**0.5)
+    assert held >= 183

@@ -24,7 +24,7 @@ def show_summary(summary: dict[str, Any]) -> None:
         _line("  recall", f"{_interval(estimates['recall'])} of the wrong labels are suspects")
         _line("calibration", _calibration(estimates))
         if summary.get("guarantee"):
-            _line("promise", _promise(summary["guarantee"]))
+            _line("promise", _promise(summary["guarantee"], summary["suspects"]))
     else:
         _line("suspects", f"{summary['suspects']:,} labels, worst first in suspects.parquet")
         _line("not calibrated", "no trusted labels: nothing here is measured, and nothing is promised")
@@ -84,13 +84,15 @@ def _calibration(estimates: dict[str, Any]) -> str:
     )
 
 
-def _promise(guarantee: dict[str, Any]) -> str:
+def _promise(guarantee: dict[str, Any], suspects: int) -> str:
     wanted = f"at most {guarantee['max_fix_error']:.1%} of the automatic fixes are wrong"
     seen = f"{guarantee['wrong']} of {guarantee['rows']:,} such trusted rows were"
     if guarantee["threshold"] is not None:
         sure = f"{guarantee['coverage']:.0%} sure"
         fixes = f"{guarantee['fixes']:,} labels from confidence {guarantee['threshold']:.3f} on"
         return f"{wanted} ({sure}; {seen}): {fixes}"
+    if not suspects:
+        return "none: there is no suspect to fix"
     needed = guarantee["rows_needed"]
     if needed is None:
         return f"none: that {wanted} cannot be promised ({seen}); even the best suspects seem wrong too often"

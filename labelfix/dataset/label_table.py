@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
+from labelfix.sampling import row_counts
+
 __all__ = ["NO_LABEL", "LabelTable"]
 
 NO_LABEL = -1
@@ -72,6 +74,14 @@ class LabelTable:
     def pairs(self) -> np.ndarray:
         """Image numbers that have both a given and a trusted label, ascending."""
         return np.flatnonzero(self.trusted != NO_LABEL)
+
+    @property
+    def trusted_count(self) -> np.ndarray:
+        """What each trusted image counts for in figures of the data set, (N,); 0 where none is trusted."""
+        counts = np.zeros(self.num_images)
+        rows = self.pairs
+        counts[rows] = row_counts(self.trusted_weight[rows], self.trusted_sample[rows], self.num_images)
+        return counts
 
     def only(self, kept: np.ndarray) -> "LabelTable":
         """Return the table without some images; `kept` (N + E,) bool covers the extra trusted ones too."""

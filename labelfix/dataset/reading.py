@@ -22,6 +22,7 @@ from labelfix.dataset.faults import describe_repeats, describe_unknown, name_at,
 from labelfix.dataset.identity import Identify, lexical_keys
 from labelfix.dataset.label_table import NO_LABEL, LabelTable
 from labelfix.errors import SHOWN_PROBLEMS, InputError
+from labelfix.sampling import RANDOM_SAMPLE
 from labelfix.tables import Problems, RawTable, read_table
 
 __all__ = ["read_label_table"]
@@ -217,7 +218,10 @@ class _Reading:
         """Return what is trusted, each image once; report images that have two labels."""
         nothing = [np.empty(0, np.int32)]
         image, label = np.concatenate(images + nothing), np.concatenate(codes + nothing)
+        weight, sample = self._sampling(tables)
         rows = np.flatnonzero((image >= 0) & (label != NO_LABEL))
+        # an image that several tables name counts as part of the random sample, in whatever order they are given
+        rows = rows[np.argsort(sample[rows] != RANDOM_SAMPLE, kind="stable")]
         _, first, inverse = np.unique(image[rows], return_index=True, return_inverse=True)
         origin = rows[first][inverse]
         clashes = np.flatnonzero(label[rows] != label[origin])
@@ -233,7 +237,6 @@ class _Reading:
                 )
 
         self.problems.add_many(len(clashes), describe)
-        weight, sample = self._sampling(tables)
         kept = rows[first]
         return _Truth(image=image[kept], label=label[kept], weight=weight[kept], sample=sample[kept])
 
@@ -244,7 +247,7 @@ class _Reading:
             if "weight" in raw.columns:
                 weights.append(self._weights(raw))
             else:
-                number = 0  # all tables without weights are one random sample
+                number = RANDOM_SAMPLE  # all tables without weights are one
                 weights.append(np.ones(raw.num_rows))
             samples.append(np.full(raw.num_rows, number, np.int32))
         return np.concatenate(weights), np.concatenate(samples)

@@ -16,7 +16,7 @@ from labelfix.calibration import share
 from labelfix.finished import FinishedRun, dense_soft_labels, label_codes
 from labelfix.report.people import annotator_values, label_givers
 from labelfix.rundir import as_json
-from labelfix.sampling import pool_weights
+from labelfix.sampling import row_counts
 
 __all__ = ["Contents", "gather_contents", "reliability_bins"]
 
@@ -231,8 +231,7 @@ def reliability_bins(
     confidence: np.ndarray,
     hits: np.ndarray,
     coverage: float,
-    weight: np.ndarray | None = None,
-    sample: np.ndarray | None = None,
+    counts: np.ndarray | None = None,
 ) -> list[dict[str, Any]]:
     """Return how often rows were right, in bins of about as many rows each, from low confidence to high.
 
@@ -242,8 +241,8 @@ def reliability_bins(
         (M,) held-out confidence of the predicted class, and whether it was right.
     coverage
         Of the exact binomial intervals.
-    weight, sample
-        (M,) how each row was drawn (`labelfix.sampling`); None says by one random sample.
+    counts
+        (M,) what each row counts for (`labelfix.sampling.row_counts`); None says 1 each.
 
     Returns
     -------
@@ -254,14 +253,12 @@ def reliability_bins(
     bins = int(np.clip(len(order) // ROWS_PER_BIN, 1, MOST_BINS))
     found = []
     for rows in np.array_split(order, bins) if len(order) else []:
-        counts = np.ones(len(rows))
-        if weight is not None and sample is not None:
-            counts = pool_weights(weight[rows], sample[rows])
-        right = share(hits[rows], counts, coverage)
+        weight = np.ones(len(rows)) if counts is None else counts[rows]
+        right = share(hits[rows], weight, coverage)
         inside = confidence[rows]
         found.append(
             {
-                "confidence": float(np.average(inside, weights=counts)),
+                "confidence": float(np.average(inside, weights=weight)),
                 "from": float(inside.min()),
                 "to": float(inside.max()),
                 "value": right.value,
@@ -278,8 +275,11 @@ def _reliability(run: FinishedRun, coverage: float) -> list[dict[str, Any]] | No
         return None
     table = run.table("held_out")
     hits = np.asarray(pc.equal(table["predicted_label"], table["trusted_label"]))
-    drawn = [table[name].to_numpy() for name in ("weight", "sample") if name in table.column_names]
-    return reliability_bins(table["confidence"].to_numpy().astype(np.float64), hits, coverage, *drawn)
+    counts = None
+    if "weight" in table.column_names:
+        rows = run.table("soft_labels", ["is_label_issue"]).num_rows
+        counts = row_counts(table["weight"].to_numpy(), table["sample"].to_numpy(), rows)
+    return reliability_bins(table["confidence"].to_numpy().astype(np.float64), hits, coverage, counts)
 
 
 def _confidence_histogram(run: FinishedRun) -> dict[str, list[int]]:
