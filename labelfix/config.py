@@ -216,14 +216,15 @@ class HeadConfig:
     init_scale: float = 10.0
     reduction: Reduction = Reduction.BATCHMEAN
     least_folds: ClassVar[int] = 2
+    least_batch: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         _as_enum(self, "reduction", Reduction)
         _check_count(self, "folds", self.least_folds)
         _check_count(self, "epochs")
         _check_count(self, "warmup_epochs", 0)
-        _check_count(self, "batch_size")
-        _check_count(self, "trusted_batch_size")
+        _check_count(self, "batch_size", self.least_batch)
+        _check_count(self, "trusted_batch_size", self.least_batch)
         for name in ("learning_rate", "alpha", "init_scale"):
             _check_above(self, name)
         for name in ("momentum", "weight_decay", "beta", "gamma"):
@@ -244,6 +245,8 @@ class NetworkConfig(HeadConfig):
     folds
         1 trains one network on all rows and holds trusted labels out for the verdict; from 2 on the networks
         are cross-fitted.
+    batch_size, trusted_batch_size
+        At least 2.
     learning_rate
         Under ``batchmean`` it is divided by `init_scale` after the warm-up: labels of that height make the slopes
         of MSLG's loss as much steeper than those of cross-entropy, for any number of classes. ``mean``, the
@@ -257,6 +260,7 @@ class NetworkConfig(HeadConfig):
     learning_rate: float = 0.01
     alpha: float = 0.05
     least_folds: ClassVar[int] = 1
+    least_batch: ClassVar[int] = 2  # batch norm has no statistics of one row
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -114,7 +114,10 @@ class NetworkTraining:
             momentum=loop.momentum,
             weight_decay=loop.weight_decay,
         )
-        self.steps_per_epoch = math.ceil(len(self.rows_n) / loop.batch_size)
+        num_rows = len(self.rows_n)
+        self.steps_per_epoch = min(
+            math.ceil(num_rows / loop.batch_size), num_rows // 2
+        )  # no batch of one row
         self.epoch = 0
         self.step = 0  # within the epoch
         self.history: list[EpochRow] = []

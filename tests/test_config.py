@@ -83,6 +83,15 @@ def test_values_out_of_range_name_the_option(name: str, value: object) -> None:
         CleanConfig.from_options({name: value})
 
 
+@pytest.mark.parametrize("name", ["batch_size", "trusted_batch_size"])
+def test_batches_of_the_full_network_have_two_rows(name: str) -> None:
+    option = "--" + name.replace("_", "-")
+    with pytest.raises(SettingError, match=f"{option}: got 1; expected a whole number of at least 2"):
+        CleanConfig.from_options({"train": "full", name: 1})
+    assert getattr(CleanConfig.from_options({"train": "full", name: 2}).head, name) == 2
+    assert getattr(CleanConfig.from_options({"train": "head", name: 1}).head, name) == 1
+
+
 def test_every_setting_has_an_owner() -> None:
     assert set(option_owners()) == set(flat_defaults())
 
