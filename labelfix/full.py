@@ -333,8 +333,7 @@ class _FoldRun:
 
         def watch(row: EpochRow) -> None:
             write_history(self.run.path, [*earlier, *training.history])
-            loop = self.task.loop
-            self.watch.epoch(row, loop.epochs - row.epoch + loop.epochs * (loop.folds - self.task.fold - 1))
+            self.watch.epoch(row, self._epochs_left(row.epoch))
 
         try:
             training.run(
@@ -362,6 +361,12 @@ class _FoldRun:
         self.checkpoints.save(result_name, result)
         self.checkpoints.path(name).unlink(missing_ok=True)
         return result
+
+    def _epochs_left(self, epoch: int) -> dict[str, int]:
+        """Return how many epochs of each phase are to come in all folds, after `epoch` of this one."""
+        loop, folds = self.task.loop, self.task.loop.folds - self.task.fold - 1
+        warm_up = max(0, loop.warmup_epochs - epoch) + folds * loop.warmup_epochs
+        return {"warm-up": warm_up, "mslg": loop.epochs - epoch + folds * loop.epochs - warm_up}
 
     def _where(self, training: NetworkTraining) -> str:
         fold = f"fold {self.task.fold + 1}, " if self.task.loop.folds > 1 else ""

@@ -145,7 +145,7 @@ class NetworkTraining:
         stopping
             Whether to stop; asked after every step.
         watch
-            Receives every finished epoch.
+            Receives every finished epoch, after it was saved.
         count
             Receives, after every step, the epoch from 1, how many of its steps are done, and of how many.
         last_checkpoint
@@ -180,8 +180,9 @@ class NetworkTraining:
                         save(self.state())
                         raise KeyboardInterrupt
                 self._check_finite(last_checkpoint)
-                self._end_epoch(began, len(batches), first, watch)
+                self._end_epoch(began, len(batches), first)
                 save(self.state())
+                watch(self.history[-1])
                 if stopping():
                     raise KeyboardInterrupt
 
@@ -258,7 +259,7 @@ class NetworkTraining:
         torch.manual_seed(random_seed(self.task.seed, self.task.fold, self.epoch, "masks and shifts"))
         self._tally = EpochTally.start(self._most_probable())
 
-    def _end_epoch(self, began: float, steps: int, first: int, watch: Callable[[EpochRow], None]) -> None:
+    def _end_epoch(self, began: float, steps: int, first: int) -> None:
         task = self.task
         train_loss, meta_loss = self._tally.losses
         seconds = time.perf_counter() - began
@@ -279,7 +280,6 @@ class NetworkTraining:
         )
         self.history.append(row)
         self.epoch, self.step = self.epoch + 1, 0
-        watch(row)
 
     def _most_probable(self) -> Tensor:
         return self.label_logits_PK[self.rows_n.to(self.task.device)].argmax(1)

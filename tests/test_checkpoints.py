@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,9 @@ from conftest import TinySet
 
 import labelfix
 from labelfix.checkpoints import Checkpoints, stop_on_signals
+from labelfix.config import NetworkConfig
 from labelfix.errors import OutputError
+from labelfix.full import _FoldRun
 
 OPTIONS = {
     "train": "full", "backbone": "test_efficientnet", "image_size": 32, "epochs": 4, "warmup_epochs": 2,
@@ -215,6 +218,18 @@ def _clean_and_stop(options: dict[str, Any], out: Path, after: int) -> None:
     NetworkTraining._take_step = signalled_step  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt, match="saved at epoch"):
         labelfix.clean(out=out, **options)
+
+
+@pytest.mark.parametrize(("warmup_epochs", "fold"), [(2, 0), (2, 1), (0, 0), (4, 1)])
+def test_epochs_to_come_by_phase(warmup_epochs: int, fold: int) -> None:
+    loop = NetworkConfig(epochs=4, warmup_epochs=warmup_epochs, folds=2)
+    task: Any = SimpleNamespace(loop=loop, fold=fold)
+    fitted = _FoldRun(task, *[None] * 7)  # type: ignore[arg-type]
+    all_epochs = [(f, e) for f in range(2) for e in range(1, 5)]
+    for epoch in range(1, 5):
+        to_come = [e for f, e in all_epochs if (f, e) > (fold, epoch)]
+        warm_up = sum(e <= warmup_epochs for e in to_come)
+        assert fitted._epochs_left(epoch) == {"warm-up": warm_up, "mslg": len(to_come) - warm_up}
 
 
 # ---------------------------------------------------------------------------------------------- run directories

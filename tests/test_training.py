@@ -201,6 +201,16 @@ def test_history_says_what_happened() -> None:
     assert last.images_per_second > 0
 
 
+def test_an_epoch_is_saved_before_it_is_shown() -> None:
+    events: list[tuple[str, int]] = []
+    trained(
+        Planted().task(dataclasses.replace(LOOP, epochs=4)),
+        save=lambda state: events.append(("saved", len(state["history"]))),
+        watch=lambda row: events.append(("shown", row.epoch)),
+    )
+    assert events == [(what, epoch) for epoch in (1, 2, 3, 4) for what in ("saved", "shown")]
+
+
 @pytest.mark.parametrize(
     ("schedule", "epochs_1_5_9"),
     [(LearningRateSchedule.STEP, (1.0, 0.1, 0.01)), (LearningRateSchedule.COSINE, (0.987, 0.645, 0.159))],
