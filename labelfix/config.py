@@ -375,8 +375,15 @@ class CleanConfig:
             object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))
 
     @classmethod
-    def from_options(cls, options: Mapping[str, Any]) -> Self:
+    def from_options(cls, options: Mapping[str, Any], *, auto: Train = Train.HEAD) -> Self:
         """Build a configuration from flat keyword options, handing each to the stage that owns it.
+
+        Parameters
+        ----------
+        options
+            Name -> value; what is left out has its default.
+        auto
+            What ``--train auto`` comes to: it has the settings of `head` checked, and their defaults chosen.
 
         Raises
         ------
@@ -393,7 +400,9 @@ class CleanConfig:
                 raise SettingError(f"option {name!r} is unknown; expected one of {', '.join(owners)}.{hint}")
             owner = owners[name]
             (stages[owner] if owner else own)[name] = value
-        kinds = _STAGES | ({"head": NetworkConfig} if own.get("train") == Train.FULL else {})
+        train = own.get("train", Train.AUTO)
+        full = (auto if train == Train.AUTO else train) == Train.FULL
+        kinds = _STAGES | ({"head": NetworkConfig} if full else {})
         built = {name: kind(**stages[name]) for name, kind in kinds.items()}
         return cls(**own, **built)
 

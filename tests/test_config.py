@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 import labelfix
-from labelfix.config import CleanConfig, FeatureConfig, HeadConfig, option_owners
+from labelfix.config import CleanConfig, FeatureConfig, HeadConfig, NetworkConfig, Train, option_owners
 from labelfix.errors import SettingError
 from labelfix_cli import app
 from labelfix_cli.clean import clean as clean_command
@@ -61,6 +61,15 @@ def test_from_options_round_trips() -> None:
     assert config.features == FeatureConfig(image_size=64)
     assert config.head == HeadConfig(folds=3)
     assert CleanConfig.from_options(config.options()) == config
+
+
+def test_auto_is_checked_as_what_it_comes_to() -> None:
+    full = CleanConfig.from_options({"epochs": 5, "folds": 1}, auto=Train.FULL)
+    assert (full.train, full.head) == (Train.AUTO, NetworkConfig(epochs=5, folds=1))
+    with pytest.raises(SettingError, match="--folds: got 1"):
+        CleanConfig.from_options({"folds": 1}, auto=Train.HEAD)
+    with pytest.raises(SettingError, match="--folds: got 1"):
+        CleanConfig.from_options({"folds": 1, "train": "head"}, auto=Train.FULL)
 
 
 def test_unknown_option_names_the_closest() -> None:
