@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labelfix.augmentation import Augmentation
+from labelfix.checkpoints import Stopped
 from labelfix.config import FullConfig, HeadConfig, LearningRateSchedule, Reduction
 from labelfix.errors import TrainingError
 from labelfix.history import EpochRow
@@ -155,7 +156,7 @@ class NetworkTraining:
         ------
         TrainingError
             When the loss or the label logits are not finite numbers.
-        KeyboardInterrupt
+        Stopped
             When `stopping` said so; the state has been saved.
         """
         cuda = [self.task.device] if self.task.device.type == "cuda" else []
@@ -178,13 +179,13 @@ class NetworkTraining:
                     if stopping() and self.step < self.steps_per_epoch:
                         self._check_finite(last_checkpoint)
                         save(self.state())
-                        raise KeyboardInterrupt
+                        raise Stopped
                 self._check_finite(last_checkpoint)
                 self._end_epoch(began, len(batches), first)
                 save(self.state())
                 watch(self.history[-1])
                 if stopping():
-                    raise KeyboardInterrupt
+                    raise Stopped
 
     def _take_step(self, batch: _Batch, pixels: Tensor) -> None:
         """One step on the batch: cross-entropy while warming up, then MSLG."""
