@@ -18,12 +18,13 @@ from typing import Any
 import torch
 
 from labelfix.errors import OutputError
-from labelfix.rundir import CHECKPOINT_FOLDER
+from labelfix.rundir import CHECKPOINT_FOLDER, RUN_FILE
 
-__all__ = ["Checkpoints", "StopRequest", "stop_on_signals"]
+__all__ = ["Checkpoints", "StopRequest", "Stopped", "stop_on_signals", "what_is_kept"]
 
 FORMAT = 3
 _IDENTITY = "identity.json"
+GO_ON = "Go on with the same command and --resume."
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,20 @@ class Checkpoints:
             ) from error
 
 
+def what_is_kept(out: Path) -> str:
+    """Say what there is in `out` after an interruption and how to go on; empty where the same command may."""
+    if (out / RUN_FILE).exists():  # of this run, in its last moments, or of the one that it replaces
+        return f"{out} holds a finished run, which only --force replaces."
+    folder = Checkpoints.folder_in(out)
+    if not folder.is_dir():
+        return ""
+    files = {"decoded images": "pixels.json", "the state of the training": "fold_*.pt"}
+    found = [what for what, name in files.items() if any(folder.glob(name))]
+    if not found:
+        return "Nothing is kept yet: start again with the same command and --resume."
+    return f"{folder} holds {' and '.join(found)}. {GO_ON}"
+
+
 def _read_identity(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -145,6 +160,10 @@ def _replace(path: Path, write: Any) -> None:
 
 
 # --------------------------------------------------------------------------------------------------- signals
+
+
+class Stopped(KeyboardInterrupt):
+    """The run was asked to stop, and did so after it had saved its state."""
 
 
 class StopRequest:

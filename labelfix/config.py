@@ -216,14 +216,15 @@ class HeadConfig:
     init_scale: float = 10.0
     reduction: Reduction = Reduction.BATCHMEAN
     least_folds: ClassVar[int] = 2
+    least_batch: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         _as_enum(self, "reduction", Reduction)
         _check_count(self, "folds", self.least_folds)
         _check_count(self, "epochs")
         _check_count(self, "warmup_epochs", 0)
-        _check_count(self, "batch_size")
-        _check_count(self, "trusted_batch_size")
+        _check_count(self, "batch_size", self.least_batch)
+        _check_count(self, "trusted_batch_size", self.least_batch)
         for name in ("learning_rate", "alpha", "init_scale"):
             _check_above(self, name)
         for name in ("momentum", "weight_decay", "beta", "gamma"):
@@ -244,6 +245,8 @@ class NetworkConfig(HeadConfig):
     folds
         1 trains one network on all rows and holds trusted labels out for the verdict; from 2 on the networks
         are cross-fitted.
+    batch_size, trusted_batch_size
+        At least 2.
     learning_rate
         Under ``batchmean`` it is divided by `init_scale` after the warm-up, and `weight_decay` multiplied: where a
         network has learned its labels, labels of that height make the slopes of MSLG's loss as much steeper than
@@ -258,6 +261,7 @@ class NetworkConfig(HeadConfig):
     learning_rate: float = 0.01
     alpha: float = 0.05
     least_folds: ClassVar[int] = 1
+    least_batch: ClassVar[int] = 2  # batch norm has no statistics of one row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -372,8 +376,15 @@ class CleanConfig:
             object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))
 
     @classmethod
-    def from_options(cls, options: Mapping[str, Any]) -> Self:
+    def from_options(cls, options: Mapping[str, Any], *, auto: Train = Train.HEAD) -> Self:
         """Build a configuration from flat keyword options, handing each to the stage that owns it.
+
+        Parameters
+        ----------
+        options
+            Name -> value; what is left out has its default.
+        auto
+            What ``--train auto`` comes to: it has the settings of `head` checked, and their defaults chosen.
 
         Raises
         ------
@@ -390,7 +401,9 @@ class CleanConfig:
                 raise SettingError(f"option {name!r} is unknown; expected one of {', '.join(owners)}.{hint}")
             owner = owners[name]
             (stages[owner] if owner else own)[name] = value
-        kinds = _STAGES | ({"head": NetworkConfig} if own.get("train") == Train.FULL else {})
+        train = own.get("train", Train.AUTO)
+        full = (auto if train == Train.AUTO else train) == Train.FULL
+        kinds = _STAGES | ({"head": NetworkConfig} if full else {})
         built = {name: kind(**stages[name]) for name, kind in kinds.items()}
         return cls(**own, **built)
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import labelfix
 from labelfix.augmentation import Augmentation
 from labelfix.backbones import Backbone, load_backbone, trainable_network
-from labelfix.checkpoints import Checkpoints, StopRequest, stop_on_signals
+from labelfix.checkpoints import GO_ON, Checkpoints, Stopped, StopRequest, stop_on_signals
 from labelfix.config import CleanConfig, Precision, option_owners
 from labelfix.dataset import LabelTable
 from labelfix.errors import InputError, TrainingError
@@ -251,8 +251,10 @@ def train_folds(
     ------
     TrainingError
         When training leaves the finite numbers.
-    KeyboardInterrupt
+    Stopped
         When SIGINT or SIGTERM asked to stop; the state has been saved.
+    KeyboardInterrupt
+        When a second one did not wait for that.
     """
     num_folds, num_given = config.head.folds, len(data.given)
     strata = np.where(data.trusted[:num_given] >= 0, data.trusted[:num_given], data.num_classes)
@@ -276,6 +278,9 @@ def train_folds(
             moving = roles.train[~roles.fixed]
             total[moving] += result["label_logits"][torch.from_numpy(moving)].numpy()
             times[moving] += 1
+            if stop.requested:  # since the last step of training
+                trained = "the training" if num_folds == 1 else f"the training of fold {number + 1}"
+                raise Stopped(f"saved after {trained}. {GO_ON}")
     write_history(run.path, history)
     start = config.head.init_scale * np.eye(data.num_classes, dtype=np.float32)[data.given]
     label_logits = np.where(times > 0, total / np.maximum(times, 1), start)
@@ -330,27 +335,30 @@ class _FoldRun:
         state = self.checkpoints.load(name)
         if state is not None:
             training.restore(state)
-            self.progress.note(f"resumed from {self._where(training)}.")
+            self.progress.note(f"resumed {_where(training)}.")
+        saved = [_where(training)] if state is not None else []
+
+        def save(state: dict[str, Any]) -> None:
+            self.checkpoints.save(name, state)
+            saved.append(_where(training))
 
         def watch(row: EpochRow) -> None:
             write_history(self.run.path, [*earlier, *training.history])
-            loop = self.task.loop
-            self.watch.epoch(row, loop.epochs - row.epoch + loop.epochs * (loop.folds - self.task.fold - 1))
+            self.watch.epoch(row, self._epochs_left(row.epoch))
 
         try:
             training.run(
-                save=lambda state: self.checkpoints.save(name, state),
+                save=save,
                 stopping=lambda: self.stop.requested,
                 watch=watch,
                 count=self.watch.step,
                 last_checkpoint=str(self.checkpoints.path(name)),
             )
+        except Stopped:
+            raise Stopped(f"saved {_where(training)}. {GO_ON}") from None
         except KeyboardInterrupt:
-            if self.stop.requested:
-                raise KeyboardInterrupt(
-                    f"saved at {self._where(training)}. Go on with the same command and --resume."
-                ) from None
-            raise
+            last = f"the last checkpoint was saved {saved[-1]}" if saved else "no epoch of it is saved yet"
+            raise KeyboardInterrupt(f"training the network: {last}. {GO_ON}") from None
         chunks = torch.from_numpy(asked).split(self.config.features.inference_batch)
         probs = torch.cat([p.cpu() for p in predict(training.model, self.task, chunks)])
         if not torch.isfinite(probs).all():
@@ -364,9 +372,11 @@ class _FoldRun:
         self.checkpoints.path(name).unlink(missing_ok=True)
         return result
 
-    def _where(self, training: NetworkTraining) -> str:
-        fold = f"fold {self.task.fold + 1}, " if self.task.loop.folds > 1 else ""
-        return f"{fold}epoch {training.epoch + 1}, step {training.step + 1}"
+    def _epochs_left(self, epoch: int) -> dict[str, int]:
+        """Return how many epochs of each phase are to come in all folds, after `epoch` of this one."""
+        loop, folds = self.task.loop, self.task.loop.folds - self.task.fold - 1
+        warm_up = max(0, loop.warmup_epochs - epoch) + folds * loop.warmup_epochs
+        return {"warm-up": warm_up, "mslg": loop.epochs - epoch + folds * loop.epochs - warm_up}
 
     def _network(self) -> nn.Module:
         """Build the network with a new classifier that follows from the seed and the fold."""
@@ -374,3 +384,12 @@ class _FoldRun:
             torch.manual_seed(random_seed(self.task.seed, self.task.fold, "classifier"))
             module = trainable_network(self.backbone, self.task.num_classes)
         return module.to(self.task.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _where(training: NetworkTraining) -> str:
+    """Say how far a training is, as what it was saved or resumed."""
+    task = training.task
+    fold = f"fold {task.fold + 1}, " if task.loop.folds > 1 else ""
+    if training.step == 0:
+        return f"after {fold}epoch {training.epoch}"
+    return f"at {fold}epoch {training.epoch + 1}, step {training.step + 1}"

@@ -1,16 +1,18 @@
 """What is said of every epoch: the rows of ``history.parquet``, and a live table on a terminal."""
 
-import os
 import time
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from labelfix.files import replace_file
 from labelfix.progress import Progress, TerminalProgress
 from labelfix.rundir import HISTORY_FILE
 
@@ -69,10 +71,14 @@ def history_table(rows: Sequence[EpochRow]) -> pa.Table:
 
 
 def write_history(folder: Path, rows: Sequence[EpochRow]) -> None:
-    """Replace ``history.parquet`` in `folder`, atomically."""
-    temporary = folder / f".{HISTORY_FILE}.tmp"
-    pq.write_table(history_table(rows), temporary)
-    os.replace(temporary, folder / HISTORY_FILE)
+    """Replace ``history.parquet`` in `folder`, atomically.
+
+    Raises
+    ------
+    OutputError
+        When it cannot be written.
+    """
+    replace_file(folder / HISTORY_FILE, lambda path: pq.write_table(history_table(rows), path))
 
 
 class Watcher(Protocol):
@@ -82,8 +88,8 @@ class Watcher(Protocol):
         """Take that `done` of `total` steps of an epoch, numbered from 1, are done."""
         ...
 
-    def epoch(self, row: EpochRow, epochs_left: int) -> None:
-        """Take one finished epoch, and how many are still to come in all folds."""
+    def epoch(self, row: EpochRow, epochs_left: Mapping[str, int]) -> None:
+        """Take one finished epoch, and how many of each phase are still to come in all folds."""
         ...
 
 
@@ -91,7 +97,7 @@ class _SilentWatcher:
     def step(self, epoch: int, done: int, total: int) -> None:
         pass
 
-    def epoch(self, row: EpochRow, epochs_left: int) -> None:
+    def epoch(self, row: EpochRow, epochs_left: Mapping[str, int]) -> None:
         pass
 
 
@@ -101,21 +107,23 @@ class _LiveTable:
     def __init__(self, live: Any):
         self.live = live
         self.shown: list[EpochRow] = []
-        self.epochs_left: int | None = None
+        self.seconds: defaultdict[str, list[float]] = defaultdict(list)  # by phase, of its last epochs
+        self.left = ""
         self.drawn_at = 0.0
 
     def step(self, epoch: int, done: int, total: int) -> None:
         if time.monotonic() - self.drawn_at >= SECONDS_BETWEEN_DRAWINGS:
             self._draw(f"epoch {epoch}: {done:,} of {total:,} steps")
 
-    def epoch(self, row: EpochRow, epochs_left: int) -> None:
+    def epoch(self, row: EpochRow, epochs_left: Mapping[str, int]) -> None:
         self.shown = [*self.shown, row][-ROWS_SHOWN:]
-        self.epochs_left = epochs_left
+        self.seconds[row.phase] = [*self.seconds[row.phase], row.seconds][-ROWS_SHOWN:]
+        self.left = _time_left(self.seconds, epochs_left)
         self._draw("")
 
     def _draw(self, caption: str) -> None:
         self.drawn_at = time.monotonic()
-        self.live.update(_drawn(self.shown, self.epochs_left, caption), refresh=True)
+        self.live.update(_drawn(self.shown, self.left, caption), refresh=True)
 
 
 @contextmanager
@@ -130,12 +138,19 @@ def watching(progress: Progress) -> Iterator[Watcher]:
         yield _LiveTable(live)
 
 
-def _drawn(rows: list[EpochRow], epochs_left: int | None, caption: str) -> Any:
+def _time_left(seconds: Mapping[str, list[float]], epochs_left: Mapping[str, int]) -> str:
+    """Say the time left: an epoch of MSLG costs several of the warm-up, so only a phase that was seen is known."""
+    to_come = [phase for phase, count in epochs_left.items() if count]
+    known = [phase for phase in to_come if seconds.get(phase)]
+    time_left = _duration(sum(epochs_left[phase] * fmean(seconds[phase]) for phase in known))
+    if known == to_come:
+        return f", {time_left} left"
+    return f", {time_left} left of the warm-up" if known == ["warm-up"] else ""
+
+
+def _drawn(rows: list[EpochRow], left: str, caption: str) -> Any:
     from rich.table import Table
 
-    left = ""
-    if epochs_left is not None:
-        left = f", {_duration(sum(row.seconds for row in rows) / len(rows) * epochs_left)} left"
     table = Table(title=f"Training the network{left}", title_justify="left")
     table.caption, table.caption_justify = caption, "left"
     for name in (

@@ -21,6 +21,7 @@ from labelfix.annotators import vote_likelihood
 from labelfix.audit import audit_annotators, weighs_annotators
 from labelfix.config import CleanConfig, Kind, MissingImages, Train
 from labelfix.dataset import NO_LABEL, LabelTable, lexical_keys, read_label_table
+from labelfix.features import choose_device
 from labelfix.gathering import Evidence, decide_training, gather_evidence
 from labelfix.images import ImageFolder
 from labelfix.matrices import infer_kind, read_matrix
@@ -118,11 +119,11 @@ def clean(
     LabelfixError
         When an option, the input or the run directory has a fault; nothing has been trained then.
     """
-    config = CleanConfig.from_options(options)
+    source = Path(images)
+    config = CleanConfig.from_options(options, auto=_expected_training(source, trusted, options))
     progress = progress or SilentProgress()
     clock = Clock()
     run = RunDirectory.claim(out, force=force, resume=resume)
-    source = Path(images)
     kind = infer_kind(source, config.kind)
     with clock.time("tables"):
         origin = ImageFolder(source) if kind is Kind.IMAGES else read_matrix(source, kind)
@@ -177,6 +178,17 @@ def clean(
         annotators=further.get("annotators"),
         **tables,
     )
+
+
+def _expected_training(source: Path, trusted: Any, options: dict[str, Any]) -> Train:
+    """Return what ``--train auto`` will come to, as far as it shows before the tables are read.
+
+    So the options are checked as what they will be used for; `decide_training` has the last word.
+    """
+    if options.get("train", Train.AUTO) != Train.AUTO or trusted is None or not source.is_dir():
+        return Train.HEAD
+    on_gpu = choose_device(options.get("device", CleanConfig.device)).type == "cuda"
+    return Train.FULL if on_gpu else Train.HEAD
 
 
 # ---------------------------------------------------------------------------------------------------- verdicts

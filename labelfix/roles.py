@@ -21,6 +21,8 @@ from labelfix.errors import InputError
 
 __all__ = ["Roles", "roles_of_fold", "roles_of_one"]
 
+LEAST_ROWS = 2  # of a batch: batch norm has no statistics of one
+
 
 @dataclass(frozen=True, kw_only=True)
 class Roles:
@@ -118,10 +120,10 @@ def _roles(
         train, labels = train | meta, np.where(meta, trusted, labels)
     by_hash = np.argsort(hashes, kind="stable")
     train_rows, meta_rows, hidden_rows = (by_hash[mask[by_hash]] for mask in (train, meta, hidden))
-    if not len(meta_rows) or len(train_rows) < 2:
+    if min(len(meta_rows), len(train_rows)) < LEAST_ROWS:
         raise InputError(
             f"--train full: {len(train_rows)} images to train on and {len(meta_rows)} trusted ones for the "
-            "meta-loss; expected at least 2 and 1. Give more trusted labels, or use --train head."
+            f"meta-loss; expected at least {LEAST_ROWS} of either. Give more trusted labels, or use --train head."
         )
     return Roles(
         train=train_rows,

@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labelfix.augmentation import Augmentation
+from labelfix.checkpoints import Stopped
 from labelfix.config import FullConfig, HeadConfig, LearningRateSchedule, Reduction
 from labelfix.errors import TrainingError
 from labelfix.history import EpochRow
@@ -114,7 +115,10 @@ class NetworkTraining:
             momentum=loop.momentum,
             weight_decay=loop.weight_decay,
         )
-        self.steps_per_epoch = math.ceil(len(self.rows_n) / loop.batch_size)
+        num_rows = len(self.rows_n)
+        self.steps_per_epoch = min(
+            math.ceil(num_rows / loop.batch_size), num_rows // 2
+        )  # no batch of one row
         self.epoch = 0
         self.step = 0  # within the epoch
         self.history: list[EpochRow] = []
@@ -142,7 +146,7 @@ class NetworkTraining:
         stopping
             Whether to stop; asked after every step.
         watch
-            Receives every finished epoch.
+            Receives every finished epoch, after it was saved.
         count
             Receives, after every step, the epoch from 1, how many of its steps are done, and of how many.
         last_checkpoint
@@ -152,7 +156,7 @@ class NetworkTraining:
         ------
         TrainingError
             When the loss or the label logits are not finite numbers.
-        KeyboardInterrupt
+        Stopped
             When `stopping` said so; the state has been saved.
         """
         cuda = [self.task.device] if self.task.device.type == "cuda" else []
@@ -175,12 +179,13 @@ class NetworkTraining:
                     if stopping() and self.step < self.steps_per_epoch:
                         self._check_finite(last_checkpoint)
                         save(self.state())
-                        raise KeyboardInterrupt
+                        raise Stopped
                 self._check_finite(last_checkpoint)
-                self._end_epoch(began, len(batches), first, watch)
+                self._end_epoch(began, len(batches), first)
                 save(self.state())
+                watch(self.history[-1])
                 if stopping():
-                    raise KeyboardInterrupt
+                    raise Stopped
 
     def _take_step(self, batch: _Batch, pixels: Tensor) -> None:
         """One step on the batch: cross-entropy while warming up, then MSLG."""
@@ -254,7 +259,7 @@ class NetworkTraining:
         torch.manual_seed(random_seed(self.task.seed, self.task.fold, self.epoch, "masks and shifts"))
         self._tally = EpochTally.start(self._most_probable())
 
-    def _end_epoch(self, began: float, steps: int, first: int, watch: Callable[[EpochRow], None]) -> None:
+    def _end_epoch(self, began: float, steps: int, first: int) -> None:
         task = self.task
         train_loss, meta_loss = self._tally.losses
         seconds = time.perf_counter() - began
@@ -275,7 +280,6 @@ class NetworkTraining:
         )
         self.history.append(row)
         self.epoch, self.step = self.epoch + 1, 0
-        watch(row)
 
     def _most_probable(self) -> Tensor:
         return self.label_logits_PK[self.rows_n.to(self.task.device)].argmax(1)

@@ -1,15 +1,19 @@
 """Kills and interruptions: whatever happens to a run, resuming it ends with the labels of an undisturbed one."""
 
+import itertools
 import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,10 +22,18 @@ import pytest
 import timm
 import torch
 from conftest import TinySet
+from typer.testing import CliRunner
 
 import labelfix
+import labelfix.full
+import labelfix.pipeline
+import labelfix.pixels
 from labelfix.checkpoints import Checkpoints, stop_on_signals
+from labelfix.config import NetworkConfig
 from labelfix.errors import OutputError
+from labelfix.full import _FoldRun
+from labelfix.training import NetworkTraining
+from labelfix_cli import app
 
 OPTIONS = {
     "train": "full", "backbone": "test_efficientnet", "image_size": 32, "epochs": 4, "warmup_epochs": 2,
@@ -177,7 +189,7 @@ def test_signal_saves_exits_with_130_and_other_options_are_refused(
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert "Saved at epoch" in said
+    assert re.search(r"Saved (at|after) epoch \d", said)
     assert "--resume" in said
     state = Checkpoints(out / "checkpoints").load("fold_0")
     assert state is not None
@@ -220,6 +232,108 @@ def _clean_and_stop(options: dict[str, Any], out: Path, after: int) -> None:
     NetworkTraining._take_step = signalled_step  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt, match="saved at epoch"):
         labelfix.clean(out=out, **options)
+
+
+def interrupt(times: int = 1) -> None:
+    for _ in range(times):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def before(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, act: Callable[[], None], *, call: int = 1
+) -> None:
+    """Have `act` called just before the call of `owner.name` with this number."""
+    real, calls = getattr(owner, name), itertools.count(1)
+
+    def wrapped(*arguments: Any, **keywords: Any) -> Any:
+        if next(calls) == call:
+            act()
+        return real(*arguments, **keywords)
+
+    monkeypatch.setattr(owner, name, wrapped)
+
+
+def said_by(options: dict[str, Any], out: Path, *more: str) -> str:
+    """Run the command, which is interrupted, and return what it says of that, in one line."""
+    result = CliRunner().invoke(app, command(options, out, *more)[3:])
+    assert result.exit_code == 130, result.output
+    (line,) = [line for line in result.stderr.splitlines() if "interrupted" in line]
+    return line.removeprefix("labelfix: interrupted. ")
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (2, "no epoch of it is saved yet. "),  # of three steps
+        (8, "the last checkpoint was saved after epoch 2. "),
+    ],
+)
+def test_second_interrupt_names_the_last_checkpoint(
+    source: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, said: str
+) -> None:
+    before(monkeypatch, NetworkTraining, "_take_step", lambda: interrupt(2), call=step)
+    found = said_by(source["options"], tmp_path / "out")
+    assert found == f"Training the network: {said}Go on with the same command and --resume."
+
+
+def test_interrupt_after_the_last_epoch_says_so(
+    source: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before(monkeypatch, NetworkTraining, "_end_epoch", interrupt, call=4)
+    assert said_by(source["options"], tmp_path / "out").startswith("Saved after epoch 4. Go on")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [((), "Saved after the training."), (("--folds=2",), "Saved after the training of fold 1.")],
+)
+def test_interrupt_while_the_network_is_asked_stops_after_it(
+    source: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...], said: str
+) -> None:
+    before(monkeypatch, labelfix.full, "predict", interrupt)
+    assert said_by(source["options"], tmp_path / "out", *more).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("stage", "said"),
+    [
+        ("decode_images", "The same command starts again"),  # nothing is there
+        ("_decoded_parts", "Nothing is kept yet: start again with the same command and --resume."),
+        ("train_folds", "holds decoded images. Go on with the same command and --resume."),
+        ("_frozen_features", "holds decoded images and the state of the training. Go on with"),
+    ],
+)
+def test_interrupt_outside_of_the_training_says_how_to_go_on(
+    source: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, said: str
+) -> None:
+    owner = labelfix.pixels if stage == "_decoded_parts" else labelfix.full
+    with monkeypatch.context() as patch:
+        before(patch, owner, stage, interrupt)
+        found = said_by(source["options"], tmp_path / "out")
+    assert said in found
+    more = ["--resume"] if "--resume" in found else []
+    again = CliRunner().invoke(app, command(source["options"], tmp_path / "out", *more)[3:])
+    assert again.exit_code == 0, again.output
+
+
+def test_interrupt_while_the_report_is_written_says_that_the_run_is_there(
+    source: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before(monkeypatch, labelfix.pipeline, "write_report", interrupt)
+    said = said_by(source["options"], tmp_path / "out")
+    assert said == f"{tmp_path / 'out'} holds a finished run, which only --force replaces."
+
+
+@pytest.mark.parametrize(("warmup_epochs", "fold"), [(2, 0), (2, 1), (0, 0), (4, 1)])
+def test_epochs_to_come_by_phase(warmup_epochs: int, fold: int) -> None:
+    loop = NetworkConfig(epochs=4, warmup_epochs=warmup_epochs, folds=2)
+    task: Any = SimpleNamespace(loop=loop, fold=fold)
+    fitted = _FoldRun(task, *[None] * 7)  # type: ignore[arg-type]
+    all_epochs = [(f, e) for f in range(2) for e in range(1, 5)]
+    for epoch in range(1, 5):
+        to_come = [e for f, e in all_epochs if (f, e) > (fold, epoch)]
+        warm_up = sum(e <= warmup_epochs for e in to_come)
+        assert fitted._epochs_left(epoch) == {"warm-up": warm_up, "mslg": len(to_come) - warm_up}
 
 
 # ---------------------------------------------------------------------------------------------- run directories

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 import labelfix
-from labelfix.config import CleanConfig, FeatureConfig, HeadConfig, option_owners
+from labelfix.config import CleanConfig, FeatureConfig, HeadConfig, NetworkConfig, Train, option_owners
 from labelfix.errors import SettingError
 from labelfix_cli import app
 from labelfix_cli.clean import clean as clean_command
@@ -63,6 +63,15 @@ def test_from_options_round_trips() -> None:
     assert CleanConfig.from_options(config.options()) == config
 
 
+def test_auto_is_checked_as_what_it_comes_to() -> None:
+    full = CleanConfig.from_options({"epochs": 5, "folds": 1}, auto=Train.FULL)
+    assert (full.train, full.head) == (Train.AUTO, NetworkConfig(epochs=5, folds=1))
+    with pytest.raises(SettingError, match="--folds: got 1"):
+        CleanConfig.from_options({"folds": 1}, auto=Train.HEAD)
+    with pytest.raises(SettingError, match="--folds: got 1"):
+        CleanConfig.from_options({"folds": 1, "train": "head"}, auto=Train.FULL)
+
+
 def test_unknown_option_names_the_closest() -> None:
     with pytest.raises(SettingError, match="Did you mean 'image_size'"):
         CleanConfig.from_options({"image_sise": 64})
@@ -81,6 +90,15 @@ def test_unknown_option_names_the_closest() -> None:
 def test_values_out_of_range_name_the_option(name: str, value: object) -> None:
     with pytest.raises(SettingError, match="--" + name.replace("_", "-")):
         CleanConfig.from_options({name: value})
+
+
+@pytest.mark.parametrize("name", ["batch_size", "trusted_batch_size"])
+def test_batches_of_the_full_network_have_two_rows(name: str) -> None:
+    option = "--" + name.replace("_", "-")
+    with pytest.raises(SettingError, match=f"{option}: got 1; expected a whole number of at least 2"):
+        CleanConfig.from_options({"train": "full", name: 1})
+    assert getattr(CleanConfig.from_options({"train": "full", name: 2}).head, name) == 2
+    assert getattr(CleanConfig.from_options({"train": "head", name: 1}).head, name) == 1
 
 
 def test_every_setting_has_an_owner() -> None:

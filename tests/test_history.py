@@ -1,5 +1,6 @@
 """Rows of the history come back as they were; a terminal shows them, anything else stays quiet."""
 
+import dataclasses
 import io
 import math
 from pathlib import Path
@@ -8,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from labelfix.errors import OutputError
 from labelfix.history import EpochRow, watching, write_history
 from labelfix.progress import SilentProgress, TerminalProgress
 
@@ -47,11 +49,33 @@ def test_a_terminal_shows_steps_epochs_and_the_time_left(monkeypatch: pytest.Mon
         watch.step(1, 7, 391)
         assert "epoch 1: 7 of 391 steps" in file.getvalue()
         assert " left" not in file.getvalue()
-        watch.epoch(row(1, meta_loss=math.nan), epochs_left=14)
-        watch.epoch(row(2, seconds=120.0), epochs_left=13)
+        watch.epoch(row(1, meta_loss=math.nan), epochs_left={"warm-up": 0, "mslg": 14})
+        watch.epoch(row(2, seconds=120.0), epochs_left={"warm-up": 0, "mslg": 13})
         said = file.getvalue()
-    for words in ("14:00 left", "19:30 left", "warm-up", "1,234", "90.0%", "87.5%", "4,321", "1.250", "–"):
+    for words in ("26:00 left", "warm-up", "1,234", "90.0%", "87.5%", "4,321", "1.250", "–"):
         assert words in said, words
+
+
+def test_the_time_left_counts_each_phase_by_its_own_epochs() -> None:
+    """An epoch of MSLG takes as long as three of the warm-up."""
+    progress = TerminalProgress()
+    file = shown_on(progress, terminal=True)
+
+    def title(shown: EpochRow, *, warm_up: int, mslg: int) -> str:
+        file.truncate(file.seek(0))
+        watch.epoch(shown, epochs_left={"warm-up": warm_up, "mslg": mslg})
+        return next(line for line in file.getvalue().splitlines() if "Training" in line).strip()
+
+    with watching(progress) as watch:
+        first = dataclasses.replace(row(1), phase="warm-up")
+        assert title(first, warm_up=4, mslg=10).endswith(", 4:00 left of the warm-up")
+        assert title(first, warm_up=0, mslg=10).endswith("the network")
+        assert title(row(2, seconds=180.0), warm_up=5, mslg=9).endswith(", 32:00 left")
+
+
+def test_a_history_that_cannot_be_written_is_a_fault_of_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"history\.parquet: cannot be written"):
+        write_history(tmp_path / "gone", [row(1)])
 
 
 def test_steps_are_drawn_seldom() -> None:
@@ -71,5 +95,5 @@ def test_nothing_is_shown_elsewhere(silent: bool) -> None:
     file = shown_on(progress, terminal=False)
     with watching(SilentProgress() if silent else progress) as watch:
         watch.step(1, 1, 10)
-        watch.epoch(row(1), epochs_left=1)
+        watch.epoch(row(1), epochs_left={})
     assert file.getvalue() == ""

@@ -9,10 +9,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from conftest import TinySet, write_rows
 
 import labelfix
-from labelfix import CleanResult
+import labelfix.gathering
+import labelfix.pipeline
+from labelfix import CleanConfig, CleanResult
+from labelfix.config import HeadConfig, NetworkConfig, Train
 from labelfix.errors import InputError, OutputError, SettingError
 
 FAST = {"train": "head", "image_size": 32, "folds": 3, "workers": 0}
@@ -312,3 +316,44 @@ def test_paths_may_be_strings(tiny: TinySet) -> None:
         str(tiny.images), str(tiny.labels), [str(tiny.trusted)], str(tiny.folder / "out"), **FAST
     )
     assert Path(result.out, "run.json").exists()
+
+
+# ---------------------------------------------------------------------------------------- what auto comes to
+
+
+class Decided(Exception):  # noqa: N818
+    """Carries the configuration that training would start with."""
+
+
+def decided(tiny: TinySet, monkeypatch: pytest.MonkeyPatch, device: str, **options: object) -> CleanConfig:
+    """Return the configuration that the evidence would be computed with, where `device` is what there is."""
+
+    def stop(
+        origin: object, kind: object, table: object, config: CleanConfig, *more: object, **_: object
+    ) -> None:
+        raise Decided(config)
+
+    monkeypatch.setattr(labelfix.pipeline, "gather_evidence", stop)
+    for module in (labelfix.pipeline, labelfix.gathering):
+        monkeypatch.setattr(module, "choose_device", lambda name: torch.device(device))
+    with pytest.raises(Decided) as found:
+        labelfix.clean(tiny.images, out=tiny.folder / "out", labels=tiny.labels, **options)  # type: ignore[arg-type]
+    return found.value.args[0]
+
+
+def test_auto_takes_the_options_of_the_full_network_on_a_gpu(
+    tiny: TinySet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = decided(tiny, monkeypatch, "cuda", trusted=tiny.trusted, folds=1, epochs=5)
+    assert (config.train, config.head) == (Train.FULL, NetworkConfig(folds=1, epochs=5))
+
+
+@pytest.mark.parametrize(("device", "with_trusted"), [("cpu", True), ("cuda", False)])
+def test_auto_takes_the_options_of_the_head_elsewhere(
+    tiny: TinySet, monkeypatch: pytest.MonkeyPatch, device: str, with_trusted: bool
+) -> None:
+    trusted = tiny.trusted if with_trusted else None
+    config = decided(tiny, monkeypatch, device, trusted=trusted, epochs=7)
+    assert (config.train, config.head) == (Train.HEAD, HeadConfig(epochs=7))
+    with pytest.raises(SettingError, match="--folds: got 1; expected a whole number of at least 2"):
+        labelfix.clean(tiny.images, out=tiny.folder / "other", labels=tiny.labels, trusted=trusted, folds=1)

@@ -85,3 +85,9 @@ def test_too_little_to_train_on_is_said() -> None:
     inside_one_fold = np.where(trusted >= 0, 0, 1)
     with pytest.raises(InputError, match="198 images to train on and 0 trusted ones"):
         roles_of_fold(given, trusted, hashes, fold=inside_one_fold, number=0, role=TrustedRole.META)
+
+
+def test_one_trusted_row_for_the_meta_loss_is_too_little() -> None:
+    with pytest.raises(InputError, match="1 trusted ones for the meta-loss; expected at least 2 of either"):
+        one(labels(trusted=0, extra=1))
+    assert len(one(labels(trusted=0, extra=2)).meta) == 2

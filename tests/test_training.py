@@ -92,8 +92,15 @@ def network(seed: int = 0) -> nn.Module:
     )  # fmt: skip
 
 
-def trained(task: NetworkTask, **run: Any) -> NetworkTraining:
-    training = NetworkTraining(network(), task)
+def one_by_one() -> nn.Module:
+    """A network whose batch norm sees maps of 1 x 1."""
+    return nn.Sequential(
+        nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8, 3)
+    )
+
+
+def trained(task: NetworkTask, model: nn.Module | None = None, **run: Any) -> NetworkTraining:
+    training = NetworkTraining(model or network(), task)
     training.run(**run)
     return training
 
@@ -139,6 +146,20 @@ def test_every_row_trains_once_per_epoch_in_a_new_order() -> None:
         assert {len(batch.rows) for batch in batches} == {15}  # 120 rows in 8 batches of at most 16
     assert not torch.equal(orders[0], orders[1])
     assert [len(batch.meta) for batch in batches] == [16] * 8
+
+
+@pytest.mark.parametrize(("rows", "batch_size"), [(3, 2), (121, 2), (2, 2), (7, 3), (121, 120)])
+def test_no_batch_has_a_single_row(rows: int, batch_size: int) -> None:
+    training = NetworkTraining(
+        network(), Planted(rows=rows).task(dataclasses.replace(LOOP, batch_size=batch_size))
+    )
+    sizes = [len(batch.rows) for batch in training._draw_epoch()]
+    assert sum(sizes) == rows
+    assert 2 <= min(sizes) <= max(sizes) <= max(batch_size, 3)
+
+
+def test_three_rows_in_batches_of_two_train() -> None:
+    trained(Planted(rows=3).task(dataclasses.replace(LOOP, batch_size=2, epochs=5)), model=one_by_one())
 
 
 def test_fixed_labels_stay_and_train() -> None:
@@ -190,6 +211,16 @@ def test_history_says_what_happened() -> None:
     assert last.held_out_accuracy > 0.8
     assert math.isfinite(last.meta_loss)
     assert last.images_per_second > 0
+
+
+def test_an_epoch_is_saved_before_it_is_shown() -> None:
+    events: list[tuple[str, int]] = []
+    trained(
+        Planted().task(dataclasses.replace(LOOP, epochs=4)),
+        save=lambda state: events.append(("saved", len(state["history"]))),
+        watch=lambda row: events.append(("shown", row.epoch)),
+    )
+    assert events == [(what, epoch) for epoch in (1, 2, 3, 4) for what in ("saved", "shown")]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from labelfix_cli.outcome import ends_cleanly
+from labelfix_cli.outcome import ends_cleanly, when_interrupted
 
 __all__ = ["list_", "run", "table"]
 
@@ -116,16 +116,17 @@ def run(
     left = len({cell.key() for cell in cells} - finished_keys(out))
     if not quiet:
         typer.echo(f"{len(cells)} runs, {len(cells) - left} of them in {out} already", err=True)
-    count = run_cells(
-        cells,
-        out,
-        folder=_folder(data_folder),
-        device=device,
-        threads=threads,
-        jobs=jobs,
-        stop_after=stop_after,
-        report=(lambda row: None) if quiet else _report,
-    )
+    with when_interrupted(lambda: f"Finished runs are in {out}: the same command goes on behind them."):
+        count = run_cells(
+            cells,
+            out,
+            folder=_folder(data_folder),
+            device=device,
+            threads=threads,
+            jobs=jobs,
+            stop_after=stop_after,
+            report=(lambda row: None) if quiet else _report,
+        )
     if not quiet:
         typer.echo(f"{count} runs added, {left - count} left: {out}", err=True)
 

@@ -22,7 +22,7 @@ from labelfix.config import (
     VerdictConfig,
 )
 from labelfix.config import CleanConfig as Config
-from labelfix_cli.outcome import ends_cleanly
+from labelfix_cli.outcome import ends_cleanly, when_interrupted
 
 __all__ = ["clean"]
 
@@ -190,21 +190,28 @@ def clean(
     if classes is not None:
         options["classes"] = read_class_list(classes)
     progress = SilentProgress() if quiet else TerminalProgress()
-    result = run(
-        source,
-        labels,
-        trusted or None,
-        out,
-        force=force,
-        resume=resume,
-        report=report,
-        progress=progress,
-        **options,
-    )
+    with when_interrupted(lambda: _what_is_kept(out)):
+        result = run(
+            source,
+            labels,
+            trusted or None,
+            out,
+            force=force,
+            resume=resume,
+            report=report,
+            progress=progress,
+            **options,
+        )
     if as_json:
         typer.echo(json.dumps(result.summary, indent=2, ensure_ascii=False))
     elif not quiet:
         show_summary(result.summary)
+
+
+def _what_is_kept(out: Path) -> str:
+    from labelfix.checkpoints import what_is_kept
+
+    return what_is_kept(out) or "The same command starts again; features that were computed are kept."
 
 
 def _was_given(context: typer.Context, name: str) -> bool:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from labelfix_cli.outcome import ends_cleanly
+from labelfix_cli.outcome import ends_cleanly, when_interrupted
 
 __all__ = ["demo"]
 
@@ -28,9 +28,10 @@ def demo(
     from labelfix.progress import SilentProgress, TerminalProgress
     from labelfix_cli.screen import show_summary
 
-    outcome = run_demo(
-        folder, force=force, seed=seed, progress=SilentProgress() if quiet else TerminalProgress()
-    )
+    with when_interrupted(lambda: "Start over in another folder, or with --force in this one."):
+        outcome = run_demo(
+            folder, force=force, seed=seed, progress=SilentProgress() if quiet else TerminalProgress()
+        )
     compared = {
         "rows": outcome.rows,
         "planted": outcome.planted,

@@ -4,14 +4,15 @@ import functools
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 
 from labelfix.errors import LabelfixError
 
-__all__ = ["ends_cleanly"]
+__all__ = ["ends_cleanly", "when_interrupted"]
 
 BAD_INPUT = 2
 OUR_FAULT = 70
@@ -29,8 +30,8 @@ def ends_cleanly(command: Callable[..., None]) -> Callable[..., None]:
             _say(f"labelfix: {error}")
             raise typer.Exit(BAD_INPUT) from None
         except KeyboardInterrupt as stop:
-            kept = str(stop) or "What was computed is kept: the same command goes on from there."
-            _say(f"labelfix: interrupted. {kept[:1].upper()}{kept[1:]}")
+            kept = str(stop)
+            _say(f"labelfix: interrupted. {kept[:1].upper()}{kept[1:]}".rstrip())
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             sys.stderr.close()  # the reader of our output went away, which is its right
@@ -47,6 +48,15 @@ def ends_cleanly(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(OUR_FAULT) from None
 
     return run
+
+
+@contextmanager
+def when_interrupted(words: Callable[[], str]) -> Iterator[None]:
+    """Word an interruption that says nothing itself by what is kept, and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(str(stop) or words()) from None
 
 
 def _say(message: str) -> None:
