@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 import labelfix.benchmark.labels as labels
-from labelfix.benchmark.labels import FIGURES, METHODS, LabelTask, compare
+from labelfix.benchmark.labels import FIGURES, METHODS, LabelTask, compare, means_over_data
 from labelfix.errors import InputError
 from labelfix.progress import SilentProgress
 from labelfix_cli import app
@@ -47,13 +47,23 @@ def test_an_unknown_data_set_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_means_are_over_data_sets_with_noise() -> None:
+    def row(data: str, method: str, value: float | None) -> dict[str, object]:
+        return {"data": data, "method": method} | dict.fromkeys(FIGURES, value or 0.0) | {"AP": value}
+
+    rows = [row("a", "x", 0.2), row("a", "x", 0.4), row("b", "x", 0.9), row("clean", "x", None)]
+    assert means_over_data(rows) == {"x": dict.fromkeys(FIGURES, pytest.approx(0.6))}
+    assert means_over_data(rows[3:]) == {}
+
+
 def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Draws that the results file has are not computed again, and count in the table."""
     computed = []
 
     def counted(task: LabelTask, *, trusted: int, draw: int):
         computed.append((task.name, draw))
-        yield from ((m, dict.fromkeys(FIGURES, 0.5) | {"AP": float("nan")}) for m in METHODS)
+        clean = {"AP": float("nan")} if task.name == "cifar10-clean-0" else {}
+        yield from ((m, dict.fromkeys(FIGURES, 0.5 + 0.25 * (m == "labelfix")) | clean) for m in METHODS)
 
     monkeypatch.setenv("LABELFIX_DATA", str(tmp_path))
     monkeypatch.setattr(labels, "read_task", lambda name, *_: planted(name))
@@ -68,4 +78,5 @@ def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert computed == [(name, draw) for draw in range(2) for name in names]
     assert "2 paired draws" in again.stdout
     assert "–" in again.stdout  # no AP where it is not defined
+    assert "labelfix - cleanlab: AP +0.250, F1 +0.250, 50% fewer wrong labels left" in again.stdout
     assert len([json.loads(line) for line in out.read_text().splitlines()]) == 4

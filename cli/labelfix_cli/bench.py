@@ -144,6 +144,28 @@ def labels(
     if not as_json:
         for name in names:
             _show_labels(name, [row for run in found if run["data"] == name for row in run["methods"]])
+        _show_average([row for run in found for row in run["methods"]])
+
+
+def _show_average(rows: list[dict[str, Any]]) -> None:
+    """Print every method's mean over the data sets that have noise, and how labelfix compares with cleanlab."""
+    from labelfix.benchmark.labels import METHODS, means_over_data
+
+    means = means_over_data(rows)
+    if not means:
+        return
+    noisy = len({row["data"] for row in rows if row["AP"] is not None})
+    typer.echo(f"\nall {noisy} with noise" if noisy > 1 else "\nnext to cleanlab")
+    columns = ("AP", "F1", "accuracy", "NLL", "ECE")
+    typer.echo(f"{'mean over data sets':<24}" + "".join(f"{column:>16}" for column in columns))
+    for method in METHODS:
+        typer.echo(f"{method:<24}" + "".join(f"{means[method][column]:>16.3f}" for column in columns))
+    ours, theirs = means["labelfix"], means["cleanlab"]
+    fewer = 1 - (1 - ours["accuracy"]) / (1 - theirs["accuracy"])
+    typer.echo(
+        f"labelfix - cleanlab: AP {ours['AP'] - theirs['AP']:+.3f}, F1 {ours['F1'] - theirs['F1']:+.3f}, "
+        f"{fewer:.0%} fewer wrong labels left"
+    )
 
 
 def _show_labels(name: str, rows: list[dict[str, Any]]) -> None:

@@ -7,9 +7,11 @@ N rows, K classes, M trusted rows.
 """
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -31,7 +33,7 @@ from labelfix.progress import Progress, SilentProgress
 from labelfix.retraining import Worlds
 from labelfix.transition import Transition, label_counts
 
-__all__ = ["FIGURES", "METHODS", "SUITE", "LabelTask", "compare", "read_task"]
+__all__ = ["FIGURES", "METHODS", "SUITE", "LabelTask", "compare", "means_over_data", "read_task"]
 
 FIGURES = ("AP", "F1", "accuracy", "NLL", "ECE", "flagged")
 METHODS = ("labelfix", "cleanlab", "trusted probe", "forward correction", "MSLG alone", "labels alone")
@@ -170,6 +172,23 @@ def compare(task: LabelTask, *, trusted: int, draw: int) -> Iterator[tuple[str, 
     others = known < 0
     for name in METHODS:
         yield name, _figures(answers[name](), task, others)
+
+
+def means_over_data(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return method -> figure -> mean over data sets, of means over draws; sets without noise are left out.
+
+    `rows` hold data, method and the figures, AP None where nothing can be ranked. Empty where no set has noise.
+    """
+    noisy = [row for row in rows if row["AP"] is not None]
+    values: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for row in noisy:
+        for figure in FIGURES:
+            by_data = values.setdefault(row["method"], {}).setdefault(figure, {})
+            by_data.setdefault(row["data"], []).append(row[figure])
+    return {
+        method: {figure: fmean(map(fmean, by_data.values())) for figure, by_data in figures.items()}
+        for method, figures in values.items()
+    }
 
 
 def _by_posterior(posterior: np.ndarray, given: np.ndarray) -> _Answer:
