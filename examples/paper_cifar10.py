@@ -23,9 +23,10 @@ import torch
 from planted import Experiment, Kept, data_folder, hardware, read_images, recorded_settings, write_json
 
 from labelfix.benchmark.networks import cifar_network
-from labelfix.benchmark.noise import feature_dependent_noise, uniform_noise
+from labelfix.benchmark.noise import Ties, feature_dependent_noise, uniform_noise
 from labelfix.checkpoints import Checkpoints
 from labelfix.config import Augment, FullConfig, LearningRateSchedule, NetworkConfig, Reduction, Schedule
+from labelfix.errors import LabelfixError
 from labelfix.history import history_table
 
 PAPER = {"uniform": 0.7882, "feature-dependent": 0.7930}
@@ -43,7 +44,7 @@ def experiment(arguments: argparse.Namespace, noise: str, seed: int) -> tuple[Ex
         drawn = uniform_noise(labels, arguments.noise, num_classes=NUM_CLASSES, seed=seed)
     else:
         scores = np.load(data_folder() / "student_logits_cifar10.npy")[: arguments.images]
-        drawn = feature_dependent_noise(labels, arguments.noise, scores=scores, seed=seed)
+        drawn = feature_dependent_noise(labels, arguments.noise, scores=scores, seed=seed, ties=Ties.LAST)
     on_gpu = torch.cuda.is_available()
     planted = Experiment(
         pixels=np.concatenate([pixels, other_pixels]),
@@ -94,7 +95,10 @@ def main() -> None:
     checkpoints = None
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        checkpoints = Checkpoints.open(arguments.out, {"settings": settings}, resume=True)
+        try:
+            checkpoints = Checkpoints.open(arguments.out, {"settings": settings}, resume=True)
+        except LabelfixError as error:
+            parser.error(f"{error}\nOr choose another --out for these settings.")
     rows = []
     for seed in range(arguments.seeds):
         for noise in arguments.noises.split(","):

@@ -74,8 +74,6 @@ class FullEvidence:
     ----------
     probs
         (N, K) float32: class probabilities; of networks that did not train on the image, with several folds.
-    label_logits
-        (N, K) float32: MSLG's label logits, averaged over the networks that trained on the given label.
     fold
         (N,) int32: within which the verdict holds out.
     calibrating
@@ -83,7 +81,6 @@ class FullEvidence:
     """
 
     probs: np.ndarray
-    label_logits: np.ndarray
     fold: np.ndarray
     calibrating: np.ndarray
 
@@ -261,8 +258,6 @@ def train_folds(
     fold = assign_folds(data.hashes[:num_given], strata, num_folds if num_folds > 1 else CALIBRATION_FOLDS)
     calibrating = strata < data.num_classes
     probs = np.zeros((num_given, data.num_classes), np.float32)
-    total = np.zeros_like(probs)
-    times = np.zeros((num_given, 1), np.float32)
     history: list[EpochRow] = []
     with stop_on_signals() as stop, watching(progress) as watch:
         for number in range(num_folds):
@@ -275,16 +270,11 @@ def train_folds(
             result = fitted.finish(asked, history)
             history += [EpochRow(**row) for row in result["history"]]
             probs[asked] = result["probs"].numpy()
-            moving = roles.train[~roles.fixed]
-            total[moving] += result["label_logits"][torch.from_numpy(moving)].numpy()
-            times[moving] += 1
             if stop.requested:  # since the last step of training
                 trained = "the training" if num_folds == 1 else f"the training of fold {number + 1}"
                 raise Stopped(f"saved after {trained}. {GO_ON}")
     write_history(run.path, history)
-    start = config.head.init_scale * np.eye(data.num_classes, dtype=np.float32)[data.given]
-    label_logits = np.where(times > 0, total / np.maximum(times, 1), start)
-    return FullEvidence(probs=probs, label_logits=label_logits, fold=fold, calibrating=calibrating)
+    return FullEvidence(probs=probs, fold=fold, calibrating=calibrating)
 
 
 def _roles(data: FullData, fold: np.ndarray, number: int, config: CleanConfig) -> Roles:
@@ -367,7 +357,7 @@ class _FoldRun:
                 "Lower --learning-rate, --alpha or --beta and start over with --force."
             )
         history = training.state()["history"]
-        result = {"history": history, "probs": probs, "label_logits": training.label_logits_PK.cpu()}
+        result = {"history": history, "probs": probs}
         self.checkpoints.save(result_name, result)
         self.checkpoints.path(name).unlink(missing_ok=True)
         return result

@@ -222,7 +222,7 @@ def _given_probs(probs: np.ndarray, table: LabelTable, config: CleanConfig) -> C
         )
     strata = np.where(table.trusted >= 0, table.trusted, len(table.classes))
     fold = assign_folds(_hashes(table, config)[: table.num_images], strata, config.head.folds)
-    return CrossFitted(probs=probs, label_logits=np.zeros_like(probs), fold=fold)
+    return CrossFitted(probs=probs, fold=fold)
 
 
 def _check_size(table: LabelTable, config: CleanConfig) -> None:

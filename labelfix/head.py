@@ -2,7 +2,9 @@
 
 Fold f trains on the rows outside fold f with their given labels, and its meta-loss sees the trusted labels
 of rows outside fold f. So the probabilities that head f gives to the rows of fold f are out-of-fold twice
-over: neither the row's given label nor its trusted label had a part in them.
+over: neither the row's given label nor its trusted label had a part in them. The label logits that are left at
+the end are no evidence beside them: where a row's label trained they hold fast to the given one, and held-out
+likelihood gained nothing from them.
 
 Shape suffixes: N rows with a given label, E extra trusted rows, B rows of the batch, M trusted rows of a
 step, K classes, D features, F folds.
@@ -82,14 +84,11 @@ class CrossFitted:
     ----------
     probs
         (N, K) float32: class probabilities from the head that saw nothing of the row.
-    label_logits
-        (N, K) float32: MSLG's label logits, averaged over the folds in which the row trained.
     fold
         (N,) int32: the fold of each row.
     """
 
     probs: np.ndarray
-    label_logits: np.ndarray
     fold: np.ndarray
 
 
@@ -110,12 +109,10 @@ def cross_fit_head(
     heads = _Heads(ordered, fold_N, config, device)
     heads.train(seed, progress)
     probs_NK = np.empty((num_given, data.num_classes), np.float32)
-    label_logits_NK = np.empty_like(probs_NK)
     fold = np.empty_like(fold_N)
     probs_NK[order_N] = heads.out_of_fold_probs()
-    label_logits_NK[order_N] = heads.mean_label_logits()
     fold[order_N] = fold_N
-    return CrossFitted(probs=probs_NK, label_logits=label_logits_NK, fold=fold)
+    return CrossFitted(probs=probs_NK, fold=fold)
 
 
 class _Heads:
@@ -235,8 +232,3 @@ class _Heads:
                 logits_BK[here] = torch.addmm(self.bias_FK[fold], features_BD[here], self.weight_FDK[fold])
             chunks.append(logits_BK.softmax(-1).cpu())
         return torch.cat(chunks).numpy()
-
-    def mean_label_logits(self) -> np.ndarray:
-        """Label logits (N, K), averaged over the folds in which the row trained."""
-        total_NK = torch.einsum("fnk,fn->nk", self.label_logits_FNK, self.in_fold_FN)
-        return (total_NK / self.in_fold_FN.sum(0).unsqueeze(1)).cpu().numpy()

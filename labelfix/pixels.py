@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
@@ -290,6 +290,10 @@ class _Part:
     places: list[int]
     items: list[_Item]
     pixels: Tensor | None  # (readable, S, S, 3) uint8
+
+    def pin_memory(self) -> "_Part":
+        """Return the part as the loader pins it, so that the copy to a GPU need not wait."""
+        return self if self.pixels is None else replace(self, pixels=self.pixels.pin_memory())
 
 
 class _ImageFiles(Dataset):

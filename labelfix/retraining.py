@@ -102,7 +102,10 @@ class Worlds:
             found = {"given": given_NK}
             advance(1)
             has_pairs = (self.data.trusted[: self.num_given] >= 0).any()
-            if has_pairs and self.num_folds * given_NK.nbytes <= TARGET_BYTES:
+            if has_pairs and self.num_folds * given_NK.nbytes > TARGET_BYTES:
+                size = f"{self.num_folds * given_NK.nbytes / 2**30:,.1f} GiB"
+                progress.note(f"no retrained regression among the evidence: its targets would take {size}.")
+            elif has_pairs:
                 targets_FNK = self.first_posteriors(given_NK, prior_rows)
                 found["retrained"] = self.out_of_fold(targets_FNK)
             advance(1)
