@@ -26,8 +26,7 @@ from labelfix.sampling import effective_rows, pool_weights
 
 __all__ = ["Guarantee", "chance_to_promise", "find_guarantee", "planned_error"]
 
-# Plans are made with errors this much more frequent than stated: the most confident are often too sure.
-CAUTION = 1.3
+# Plans are made with at least so many errors: the most confident are often too sure.
 LEAST_ERROR = 0.002
 GROWTH = 1.1
 ROWS_PER_BAND = 20
@@ -202,7 +201,7 @@ def _start(
 
 def planned_error(confidence: np.ndarray) -> float:
     """Return the share of wrong fixes to plan with, from the confidences of some; 1 for none."""
-    return min(CAUTION * float(np.mean(1 - confidence)) + LEAST_ERROR, 1.0) if len(confidence) else 1.0
+    return min(float(np.mean(1 - confidence)) + LEAST_ERROR, 1.0) if len(confidence) else 1.0
 
 
 def _fixes_from(threshold: float, others: np.ndarray) -> int:
