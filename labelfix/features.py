@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from labelfix.backbones import Backbone
 from labelfix.config import FeatureConfig, Precision
-from labelfix.errors import TrainingError
+from labelfix.errors import SettingError, TrainingError
 from labelfix.feature_store import FeatureStore, FileDigests, FileState, cache_folder, content_digest
 from labelfix.images import ImageFolder, Unreadable, decode_image
 from labelfix.progress import Progress
@@ -60,10 +60,24 @@ class FeatureMatrix:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device called `name`; ``auto`` takes CUDA, then the CPU."""
-    if name != "auto":
-        return torch.device(name)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Return the device called `name`; ``auto`` takes CUDA, then the CPU.
+
+    Raises
+    ------
+    SettingError
+        When torch knows no such device, or this machine has none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
+        said = str(error).splitlines()[0]
+        raise SettingError(
+            f"--device: got {name!r}; expected auto, cpu, cuda or cuda:N ({said}). Leave it out for auto."
+        ) from error
+    return device
 
 
 def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:

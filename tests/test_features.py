@@ -11,9 +11,9 @@ from PIL import Image
 from labelfix import features as module
 from labelfix.backbones import Backbone
 from labelfix.config import FeatureConfig, Precision
-from labelfix.errors import TrainingError
+from labelfix.errors import SettingError, TrainingError
 from labelfix.feature_store import FeatureStore, FileDigests, FileState, content_digest
-from labelfix.features import FeatureMatrix, choose_dtype, extract_features
+from labelfix.features import FeatureMatrix, choose_device, choose_dtype, extract_features
 from labelfix.images import ImageFolder
 from labelfix.progress import SilentProgress
 
@@ -140,6 +140,12 @@ def test_features_that_are_not_finite(tiny: TinySet) -> None:
 
     with pytest.raises(TrainingError, match="--precision float32"):
         extract(tiny, backbone=backbone(module=Broken()))
+
+
+@pytest.mark.parametrize("name", ["nonsense", "cuda:99", ""])
+def test_devices_that_are_not_there(name: str) -> None:
+    with pytest.raises(SettingError, match=rf"--device: got '{name}'; expected auto, cpu, cuda or cuda:N"):
+        choose_device(name)
 
 
 def test_dtype_is_as_asked() -> None:
