@@ -260,6 +260,12 @@ def _check_weights(
             f"trusted_samples: {len(sample)} values of type {sample.dtype} for {count} trusted rows; expected "
             "one integer each. Leave them out where all come from one draw."
         )
+    plain = weight[sample == RANDOM_SAMPLE]
+    if len(plain) and np.ptp(plain) > 0:
+        raise InputError(
+            f"trusted_samples: draw {RANDOM_SAMPLE} is a simple random sample, but its weights run from "
+            f"{plain.min():g} to {plain.max():g}. Number draws that go by weights from {RANDOM_SAMPLE + 1} on."
+        )
     return weight, sample
 
 

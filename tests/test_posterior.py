@@ -260,6 +260,15 @@ def test_weights_undo_a_biased_choice():
         ({"trusted_rows": np.array([9]), "trusted_labels": np.array([0])}, "trusted_rows: values from 9"),
         ({"trusted_labels": np.array([0, 1])}, "2 labels for 1 trusted"),
         ({"trusted_weights": np.array([-1.0])}, "trusted_weights"),
+        (
+            {
+                "trusted_rows": np.array([0, 1]),
+                "trusted_labels": np.array([0, 1]),
+                "trusted_weights": np.array([2.0, 5.0]),
+                "trusted_samples": np.array([0, 0]),
+            },
+            "draw 0 is a simple random sample, but its weights run from 2 to 5",
+        ),
         ({"evidence": {"other": np.full((3, 2), 0.5)}}, "other: has shape"),
         ({"classes": ["one"]}, "names 1 classes"),
     ],
