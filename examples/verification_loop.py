@@ -34,9 +34,10 @@ NOISE_SEED = 1_000_003
 
 @dataclass(frozen=True, kw_only=True)
 class DataSet:
-    """A folder of images with given and true labels, (N,) class names."""
+    """A folder of images, at which size they are looked at, and their given and true labels, (N,) class names."""
 
     folder: Path
+    image_size: int | None
     images: np.ndarray
     given: np.ndarray
     true: np.ndarray
@@ -72,11 +73,9 @@ def main() -> None:
     if "LABELFIX_DATA" not in os.environ:
         parser.error("set LABELFIX_DATA to the folder with cifar10.parquet and cifar10n.parquet")
     with tempfile.TemporaryDirectory() as temporary:
-        data = write_images(Path(temporary), asked.rows, asked.labels)
+        data = write_images(Path(temporary), asked.rows, asked.labels, asked.image_size)
         promises = [
-            promise
-            for draw in range(asked.draws)
-            for promise in loop(data, draw, asked.first, asked.more, asked.image_size)
+            promise for draw in range(asked.draws) for promise in loop(data, draw, asked.first, asked.more)
         ]
     print(
         f"labelfix {version('labelfix')}, {asked.rows:,} images, {asked.labels} labels, {asked.draws} draws"
@@ -91,7 +90,7 @@ def main() -> None:
             )
 
 
-def write_images(folder: Path, rows: int, labels: str) -> DataSet:
+def write_images(folder: Path, rows: int, labels: str, image_size: int | None) -> DataSet:
     """Write the first training images as files; human labels, or 40 % of them replaced by any other class."""
     source = Path(os.environ["LABELFIX_DATA"])
     images = pq.read_table(source / "cifar10.parquet", filters=[("split", "=", "train")])["image"]
@@ -108,26 +107,25 @@ def write_images(folder: Path, rows: int, labels: str) -> DataSet:
     as_names = np.array(CLASSES)
     return DataSet(
         folder=folder,
+        image_size=image_size,
         images=np.array(names),
         given=as_names[given],
         true=as_names[true],
     )
 
 
-def loop(data: DataSet, draw: int, first: int, steps: list[int], image_size: int | None) -> list[Promise]:
+def loop(data: DataSet, draw: int, first: int, steps: list[int]) -> list[Promise]:
     """Clean, verify more rows in either way, clean again."""
     shuffled = np.random.default_rng(draw).permutation(len(data.images))
     start = verified(data, shuffled[:first])
-    run, promise = clean(data, [start], draw, "at random", image_size)
+    run, promise = clean(data, [start], draw, "at random")
     promises = [promise]
     for more in steps:
         plan = plan_verification(run, more, max_fix_error=MAX_FIX_ERROR, coverage=COVERAGE, seed=draw)
         rows = np.searchsorted(data.images, plan.table["image"].to_pylist())
         chosen = verified(data, rows).append_column("weight", plan.table["weight"])
-        promises.append(clean(data, [start, chosen], draw, "next", image_size)[1])
-        promises.append(
-            clean(data, [verified(data, shuffled[: first + more])], draw, "at random", image_size)[1]
-        )
+        promises.append(clean(data, [start, chosen], draw, "next")[1])
+        promises.append(clean(data, [verified(data, shuffled[: first + more])], draw, "at random")[1])
     return promises
 
 
@@ -136,15 +134,13 @@ def verified(data: DataSet, rows: np.ndarray) -> pa.Table:
     return pa.table({"image": data.images[rows].tolist(), "label": data.true[rows].tolist()})
 
 
-def clean(
-    data: DataSet, trusted: list[pa.Table], seed: int, way: str, image_size: int | None
-) -> tuple[pa.Table, Promise]:
+def clean(data: DataSet, trusted: list[pa.Table], seed: int, way: str) -> tuple[pa.Table, Promise]:
     """Run ``labelfix clean`` on all rows, and compare its fixes with the truth."""
     labels = pa.table({"image": data.images.tolist(), "label": data.given.tolist()})
     with tempfile.TemporaryDirectory() as out:
         found = labelfix.clean(
             data.folder, labels, trusted, Path(out) / "run", report=False, seed=seed, train="head",
-            image_size=image_size, max_fix_error=MAX_FIX_ERROR,
+            image_size=data.image_size, max_fix_error=MAX_FIX_ERROR,
         ).soft_labels  # fmt: skip
     fixed = pa.compute.and_(pa.compute.equal(found["action"], "relabel"), found["trusted_label"].is_null())
     rows = np.flatnonzero(fixed.to_numpy(zero_copy_only=False))

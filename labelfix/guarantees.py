@@ -9,8 +9,8 @@ row, and goes on to lower ones until its first failure. So the promise as a whol
 
 Rows that were chosen for verification by an earlier ranking lie unevenly in the present one. Their test is
 post-stratified: within a band of neighbouring confidences the verified rows stand for the fixes of that band, and
-the test is taken at the effective number of rows of the sum over the bands. So fixes next to which hardly anything
-was verified count against the promise.
+the test is taken at the effective number of rows of the sum over the bands: an approximation, and one that needs
+errors to depend on confidence alone. Fixes next to which hardly anything was verified are not promised.
 
 n held-out trusted rows that are suspects, of which k have a wrong fix; N_fix fixes on rows that are not trusted.
 """
@@ -158,10 +158,14 @@ class _Seen:
 
 def _band_ends(confidence: np.ndarray) -> list[int]:
     """Return where bands of about `ROWS_PER_BAND` of the rows, sorted from sure to unsure, end; no tie is cut."""
-    marks = (
-        np.linspace(0, len(confidence), max(len(confidence) // ROWS_PER_BAND, 1) + 1)[1:].round().astype(int)
-    )
-    return sorted({int(np.searchsorted(-confidence, -confidence[mark - 1], side="right")) for mark in marks})
+    bands = max(len(confidence) // ROWS_PER_BAND, 1)
+    marks = np.linspace(0, len(confidence), bands + 1)[1:].round().astype(int)
+    return sorted({_end_of_tie(confidence, mark) for mark in marks})
+
+
+def _end_of_tie(confidence: np.ndarray, count: int) -> int:
+    """Return how many rows, sorted from sure to unsure, are at least as sure as number `count` of them, from 1."""
+    return int(np.searchsorted(-confidence, -confidence[count - 1], side="right"))
 
 
 def least_rows(max_fix_error: float, risk: float) -> int:
@@ -174,7 +178,7 @@ def _sequence(confidence: np.ndarray, least: int) -> list[int]:
     counts: list[int] = []
     count = float(max(least // 2, 1))  # a finite set of fixes may need fewer than an endless one
     while counts[-1:] != [len(confidence)] and count <= len(confidence):
-        tied = int(np.searchsorted(-confidence, -confidence[int(count) - 1], side="right"))
+        tied = _end_of_tie(confidence, int(count))
         if tied not in counts:
             counts.append(tied)
         count = min(max(count * GROWTH, count + 1), max(len(confidence), tied))

@@ -197,9 +197,8 @@ def _expected_training(source: Path, trusted: Any, options: dict[str, Any]) -> T
 def _judge(evidence: Evidence, pairs: np.ndarray, config: CleanConfig) -> Verdict:
     """Return the verdict on every row, from the trusted rows `pairs` and all evidence."""
     table = evidence.table
-    kept_share = len(pairs) / max(
-        len(table.pairs), 1
-    )  # of the trusted rows; the others took part in training
+    # of the trusted rows; the others took part in training
+    kept_share = len(pairs) / max(len(table.pairs), 1)
     judged = verdict(
         evidence.probs,
         table.given,

@@ -416,7 +416,7 @@ def _finish(
     labels: np.ndarray,
     trusted: TrustedRows,
     trusted_rows: np.ndarray,
-    draws: "_Draws",
+    draws: _Draws,
     fits: Mapping[int, Posterior],
     soft_counts: np.ndarray,
     sources: tuple[str, ...],
@@ -455,7 +455,7 @@ def _guarantee(
     confidence: np.ndarray,
     issue: np.ndarray,
     trusted_rows: np.ndarray,
-    draws: "_Draws",
+    draws: _Draws,
     config: VerdictConfig,
 ) -> Guarantee | None:
     """Return what can be promised; `confidence` and `issue` (N,) are of all rows, `held_out` (M, K)."""

@@ -16,12 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labelfix.config import TrustedRole
+from labelfix.config import NetworkConfig, TrustedRole
 from labelfix.errors import InputError
 
 __all__ = ["Roles", "roles_of_fold", "roles_of_one"]
-
-LEAST_ROWS = 2  # of a batch: batch norm has no statistics of one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,10 +118,11 @@ def _roles(
         train, labels = train | meta, np.where(meta, trusted, labels)
     by_hash = np.argsort(hashes, kind="stable")
     train_rows, meta_rows, hidden_rows = (by_hash[mask[by_hash]] for mask in (train, meta, hidden))
-    if min(len(meta_rows), len(train_rows)) < LEAST_ROWS:
+    least = NetworkConfig.least_batch
+    if min(len(meta_rows), len(train_rows)) < least:
         raise InputError(
             f"--train full: {len(train_rows)} images to train on and {len(meta_rows)} trusted ones for the "
-            f"meta-loss; expected at least {LEAST_ROWS} of either. Give more trusted labels, or use --train head."
+            f"meta-loss; expected at least {least} of either. Give more trusted labels, or use --train head."
         )
     return Roles(
         train=train_rows,

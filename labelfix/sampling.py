@@ -52,18 +52,16 @@ def row_counts(weight: np.ndarray, sample: np.ndarray, rows: int) -> np.ndarray:
     rows
         N, of the data set.
     """
-    counts, whole = np.ones(len(weight)), {}
-    for number in np.unique(sample):
+    if not len(weight):
+        return np.ones(0)
+    at_random = sample == RANDOM_SAMPLE
+    counts = np.where(at_random, 1.0, pool_weights(weight, sample))
+    covered = np.ones(len(weight))  # what the draw of each row says of the data set
+    for number in np.unique(sample[~at_random]):
         own = sample == number
-        if number == RANDOM_SAMPLE:
-            whole[number] = 1.0
-        else:
-            counts[own] = weight[own] * (weight[own].sum() / np.square(weight[own]).sum())
-            whole[number] = min(1.0, float(weight[own].sum()) / rows)
-    most = max(whole.values(), default=1.0)  # alone, even a draw with weights in proportion speaks for all
-    for number, share in whole.items():
-        counts[sample == number] *= share / most
-    return counts
+        covered[own] = min(1.0, float(weight[own].sum()) / rows)
+    # alone, even a draw with weights in proportion speaks for all
+    return counts * (covered / covered.max())
 
 
 def inclusion_chances(size: np.ndarray, count: int) -> np.ndarray:

@@ -116,9 +116,8 @@ class NetworkTraining:
             weight_decay=loop.weight_decay,
         )
         num_rows = len(self.rows_n)
-        self.steps_per_epoch = min(
-            math.ceil(num_rows / loop.batch_size), num_rows // 2
-        )  # no batch of one row
+        # the last batch is no smaller than any may be
+        self.steps_per_epoch = min(math.ceil(num_rows / loop.batch_size), num_rows // loop.least_batch)
         self.epoch = 0
         self.step = 0  # within the epoch
         self.history: list[EpochRow] = []

@@ -277,8 +277,7 @@ def _reliability(run: FinishedRun, coverage: float) -> list[dict[str, Any]] | No
     hits = np.asarray(pc.equal(table["predicted_label"], table["trusted_label"]))
     counts = None
     if "weight" in table.column_names:
-        rows = run.table("soft_labels", ["is_label_issue"]).num_rows
-        counts = row_counts(table["weight"].to_numpy(), table["sample"].to_numpy(), rows)
+        counts = row_counts(table["weight"].to_numpy(), table["sample"].to_numpy(), run.summary["images"])
     return reliability_bins(table["confidence"].to_numpy().astype(np.float64), hits, coverage, counts)
 
 
