@@ -24,10 +24,11 @@ from scipy import stats
 
 from labelfix.sampling import effective_rows, pool_weights
 
-__all__ = ["Guarantee", "chance_to_promise", "find_guarantee", "planned_error"]
+__all__ = ["Guarantee", "chance_to_promise", "find_guarantee", "planned_error", "worth"]
 
-# Plans are made with at least so many errors: the most confident are often too sure.
-LEAST_ERROR = 0.002
+# Plans are made with more errors than stated, and a few at least: the most confident are too sure, on human labels
+# by about this factor. What is promised does not depend on it.
+OVERCONFIDENCE, LEAST_ERROR = 2.0, 0.002
 GROWTH = 1.1
 ROWS_PER_BAND = 20
 # Of a band, the fixes per verified one may be so many times those of the whole set.
@@ -190,22 +191,30 @@ def _start(
 ) -> int | None:
     """Return the place in `counts` to start from, by confidences and numbers of rows alone; None if all fail.
 
-    It has the most of: chance to pass, times the square root of the number of fixes. Larger sets than the one that
-    passes come next anyway, and nothing comes after one that fails.
+    Larger sets than the one that passes come next anyway, and nothing comes after one that fails.
     """
-    worth = []
+    worths = []
     for count in counts:
         rows, _ = seen.effective(count, others)
         fixes = _fixes_from(seen.confidence[count - 1], others)
         rate = planned_error(others[len(others) - fixes :])
         chance = chance_to_promise(rate, math.floor(rows + EQUAL), fixes, max_fix_error, risk)
-        worth.append(chance * math.sqrt(fixes))
-    return int(np.argmax(worth)) if max(worth, default=0.0) > 0 else None
+        worths.append(worth(chance, fixes))
+    return int(np.argmax(worths)) if max(worths, default=0.0) > 0 else None
+
+
+def worth(chance: float, fixes: int) -> float:
+    """Return what a set of fixes is worth that can be promised with some chance.
+
+    By the square root: a promise that may well fail is worth less than one of half as many fixes that will not.
+    """
+    return chance * math.sqrt(fixes)
 
 
 def planned_error(confidence: np.ndarray) -> float:
     """Return the share of wrong fixes to plan with, from the confidences of some; 1 for none."""
-    return min(float(np.mean(1 - confidence)) + LEAST_ERROR, 1.0) if len(confidence) else 1.0
+    stated = float(np.mean(1 - confidence)) if len(confidence) else 1.0
+    return min(OVERCONFIDENCE * stated + LEAST_ERROR, 1.0)
 
 
 def _fixes_from(threshold: float, others: np.ndarray) -> int:
@@ -214,12 +223,19 @@ def _fixes_from(threshold: float, others: np.ndarray) -> int:
 
 
 def _chance(count: int, seen: _Seen, others: np.ndarray, max_fix_error: float) -> float:
-    """Return the chance of so few wrong fixes among the best `count` trusted rows if too many others were wrong."""
+    """Return the chance of so few wrong fixes among the best `count` trusted rows if too many others were wrong.
+
+    Between whole numbers of wrong fixes, which post-stratified ones are not, it is interpolated.
+    """
     effective, wrong = seen.effective(count, others)
     rows = math.floor(effective + EQUAL)
-    wrong = math.ceil(wrong * rows / effective - EQUAL) if rows else 0
+    if not rows:
+        return 1.0
     fixes = _fixes_from(seen.confidence[count - 1], others)
-    return float(chance_of_so_few(wrong, rows, fixes, max_fix_error))
+    wrong *= rows / effective
+    fewer = math.floor(wrong + EQUAL)
+    chances = chance_of_so_few(np.array([fewer, fewer + 1]), rows, fixes, max_fix_error)
+    return float(np.interp(wrong, [fewer, fewer + 1], chances))
 
 
 def chance_of_so_few(wrong: Any, rows: int, fixes: int, max_fix_error: float) -> Any:

@@ -23,7 +23,7 @@ from labelfix.errors import TrainingError
 from labelfix.folds import assign_folds
 from labelfix.mslg import head_label_gradient, head_logits, head_slopes, head_training_gradient
 from labelfix.progress import Progress
-from labelfix.regression import FEATURE_LENGTH, standardisation
+from labelfix.regression import Standardisation
 
 __all__ = ["CrossFitted", "HeadData", "cross_fit_head"]
 
@@ -123,7 +123,7 @@ class _Heads:
         self.device = device
         self.num_classes = data.num_classes
         self.features = torch.from_numpy(np.ascontiguousarray(data.features))
-        self.mean_D, self.scale_D = (t.to(device) for t in standardisation(self.features))
+        self.standardised = Standardisation.fit(self.features, device)
         self.given_N = torch.from_numpy(data.given.astype(np.int64)).to(device)
         folds_F1 = torch.arange(config.folds, device=device).unsqueeze(1)
         self.in_fold_FN = (torch.from_numpy(fold_N).to(device) != folds_F1).float()  # 1 where the row trains
@@ -144,8 +144,7 @@ class _Heads:
 
     def inputs(self, rows: Tensor) -> Tensor:
         """Standardised features of `rows`, (B, D), scaled to one length."""
-        values = self.features[rows].to(self.device, torch.float32)
-        return FEATURE_LENGTH * F.normalize((values - self.mean_D) * self.scale_D, dim=1)
+        return self.standardised(self.features[rows])
 
     # ------------------------------------------------------------------------------------------- training
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Design", "Rows", "fit_softmax", "standardisation"]
+__all__ = ["Design", "Rows", "Standardisation", "fit_softmax"]
 
 STANDARD_CHUNK = 8192
 CACHED_BYTES = 1 << 30
@@ -24,18 +24,46 @@ CACHED_BYTES = 1 << 30
 FEATURE_LENGTH = 4.0
 
 
-def standardisation(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and reciprocal standard deviation of every feature, (D,) float32, in one pass over chunks."""
-    total_D = torch.zeros(features.shape[1], dtype=torch.float64)
-    squares_D = torch.zeros_like(total_D)
-    for chunk in features.split(STANDARD_CHUNK):
-        values = chunk.double()
-        total_D += values.sum(0)
-        squares_D += values.square().sum(0)
-    mean_D = total_D / len(features)
-    variance_D = (squares_D / len(features) - mean_D.square()).clamp(min=0)
-    scale_D = torch.where(variance_D > 1e-12, variance_D, 1.0).rsqrt()  # a constant feature says nothing
-    return mean_D.float(), scale_D.float()
+@dataclass(frozen=True)
+class Standardisation:
+    """Features of zero mean and unit variance, each row then scaled to one length.
+
+    Where no feature is ever negative, as in averages of rectified activations, square roots are taken first: their
+    variance grows with their mean, and few large values would decide (Perronnin et al. 2010, "Improving the Fisher
+    kernel for large-scale image classification").
+
+    Attributes
+    ----------
+    mean, scale
+        (D,) float32: mean and reciprocal standard deviation of every feature.
+    roots
+        Whether square roots are taken first.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    roots: bool
+
+    @classmethod
+    def fit(cls, features: Tensor, device: torch.device) -> "Standardisation":
+        """Measure features (P, D), in chunks, for rows on `device`."""
+        roots = all(bool((chunk >= 0).all()) for chunk in features.split(STANDARD_CHUNK))
+        total_D = torch.zeros(features.shape[1], dtype=torch.float64)
+        squares_D = torch.zeros_like(total_D)
+        for chunk in features.split(STANDARD_CHUNK):
+            values = chunk.double().sqrt() if roots else chunk.double()
+            total_D += values.sum(0)
+            squares_D += values.square().sum(0)
+        mean_D = total_D / len(features)
+        variance_D = (squares_D / len(features) - mean_D.square()).clamp(min=0)
+        scale_D = torch.where(variance_D > 1e-12, variance_D, 1.0).rsqrt()  # a constant feature says nothing
+        return cls(mean_D.float().to(device), scale_D.float().to(device), roots)
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Return rows (B, D) of the features as inputs (B, D) float32 of length `FEATURE_LENGTH`."""
+        values = features.to(self.mean.device, torch.float32)
+        values = ((values.sqrt() if self.roots else values) - self.mean) * self.scale
+        return FEATURE_LENGTH * F.normalize(values, dim=1)
 
 
 class Design:
@@ -53,7 +81,7 @@ class Design:
 
     def __init__(self, features: np.ndarray, chunk: int, device: torch.device):
         self.features = torch.from_numpy(np.ascontiguousarray(features))
-        self.mean_D, self.scale_D = (t.to(device) for t in standardisation(self.features))
+        self.standardised = Standardisation.fit(self.features, device)
         self.device = device
         self.starts = range(0, len(features), chunk)
         self.chunk = chunk
@@ -66,8 +94,7 @@ class Design:
 
     def rows(self, rows: Tensor | slice) -> Tensor:
         """Return the inputs (B, D + 1) float32 of some rows."""
-        values = (self.features[rows].to(self.device, torch.float32) - self.mean_D) * self.scale_D
-        values = FEATURE_LENGTH * F.normalize(values, dim=1)
+        values = self.standardised(self.features[rows])
         return torch.cat([values, values.new_ones(len(values), 1)], dim=1)
 
     def chunks(self) -> Iterator[tuple[slice, Tensor]]:

@@ -1,19 +1,26 @@
-"""Evidence beside MSLG's, from softmax regression and neighbours on the same features and folds.
+"""Evidence beside MSLG's, from classifiers on the same features and folds.
 
-``given``: trained on the given labels alone, out of fold. It knows no trusted label, so it may serve every fold.
+``given``: a softmax regression on the given labels alone, out of fold. It knows no trusted label, so it may serve
+every fold.
 
-``retrained``: trained on what the trusted rows make of the labels. In world f, a first posterior is fitted on the
-trusted rows outside fold f (to ``given``, to a probe on trusted rows, and to the given label); it becomes the
-target of the rows outside fold f, with the truth for trusted ones; the regression fitted to it speaks for fold f.
-Nothing in world f has seen a trusted label of fold f. The probe speaks for trusted rows of fold g in world f from
-a fit without the folds f and g.
+In world f, the trusted rows outside fold f give a first posterior (from ``given``, a probe on trusted rows, and
+the given label). It is the target of all rows, with the truth for the trusted ones outside fold f. Nothing in world
+f has seen a trusted label of fold f. (The probe speaks for trusted rows of fold g in world f from a fit without the
+folds f and g.) From these targets come
 
-``neighbours``: the votes of the nearest neighbours, of `labelfix.votes`, on the same standardised features.
+``retrained``: a softmax regression fitted to the targets of the rows outside fold f, which speaks for fold f.
+
+``discriminant``: a linear discriminant in its place (`labelfix.discriminant`). The two err differently: one goes by
+the rows between the classes, the other by their means, in which wrong labels average out.
+
+``neighbours``: what the targets say of the nearest neighbours of a row of fold f, of `labelfix.votes`.
+
+Training on the second posterior, of all this evidence, gained nothing on any of eleven data sets.
 
 N rows with a given label, E extra trusted rows, P = N + E, M trusted rows, K classes, D features, F folds.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from itertools import combinations
 
@@ -21,6 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from labelfix.discriminant import fit_discriminant
 from labelfix.evidence import Form, TrustedRows, fit_posterior
 from labelfix.head import HeadData
 from labelfix.posterior import predict_by_fold
@@ -36,15 +44,16 @@ PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 FIRST_PENALTY = 10.0
 PROBE_PENALTY = 3.0
 SEARCH_STEPS, MORE_STEPS, PROBE_STEPS = 6, 8, 12
+TEMPERATURES = tuple(2 ** (step / 2) for step in range(13))
 SCORES_PER_CHUNK = 1 << 22
-# Targets of all worlds are held at once; beyond this, there is no ``retrained``.
+# Targets of all worlds are held at once; beyond this, there are none.
 TARGET_BYTES = 4 << 30
 
 
 def regression_evidence(
     data: HeadData, fold: np.ndarray, *, prior_rows: float, device: torch.device, progress: Progress
 ) -> dict[str, np.ndarray]:
-    """Return ``given`` and, where there are trusted pairs, ``retrained`` and ``neighbours``: (N, K) float32 each.
+    """Return probabilities (N, K) float32 by name: ``given`` and, where there are trusted pairs, the others.
 
     Parameters
     ----------
@@ -97,60 +106,75 @@ class Worlds:
 
     def evidence(self, prior_rows: float, progress: Progress) -> dict[str, np.ndarray]:
         """Return what `regression_evidence` returns, for the rows as they are ordered here."""
-        with progress.stage("Fitting regressions", 3, "steps") as advance:
+        with progress.stage("Fitting regressions", 4, "steps") as advance:
             given_NK = self.out_of_fold(self.given_targets())
             found = {"given": given_NK}
             advance(1)
             has_pairs = (self.data.trusted[: self.num_given] >= 0).any()
             if has_pairs and self.num_folds * given_NK.nbytes > TARGET_BYTES:
                 size = f"{self.num_folds * given_NK.nbytes / 2**30:,.1f} GiB"
-                progress.note(f"no retrained regression among the evidence: its targets would take {size}.")
+                progress.note(f"no evidence but the given labels and MSLG: the targets would take {size}.")
             elif has_pairs:
                 targets_FNK = self.first_posteriors(given_NK, prior_rows)
                 found["retrained"] = self.out_of_fold(targets_FNK)
-            advance(1)
-            if has_pairs:
-                found["neighbours"] = self.neighbour_votes()
-            advance(1)
+                advance(1)
+                found["discriminant"] = self.discriminant(targets_FNK)
+                advance(1)
+                found["neighbours"] = self.neighbour_votes(targets_FNK)
+                advance(1)
         return found
 
     def given_targets(self) -> np.ndarray:
         """One-hot given labels, (1, N, K): the same in all worlds."""
         return np.eye(self.data.num_classes, dtype=np.float32)[self.data.given][None]
 
-    def neighbour_votes(self) -> np.ndarray:
-        """How the nearest neighbours of every row are labelled, (N, K)."""
+    def neighbour_votes(self, targets_FNK: np.ndarray) -> np.ndarray:
+        """What the nearest neighbours of every row are thought to be in its world, (N, K)."""
         # both without the constant
         features = ((rows, inputs_BD[:, :-1]) for rows, inputs_BD in self.design.chunks())
         moments_DD = self.gram_FDD.sum(0)[:-1, :-1]
-        return neighbour_votes(features, moments_DD, self.data.given, self.data.num_classes)
+        return neighbour_votes(features, moments_DD, targets_FNK, self.fold_N)
 
     # -------------------------------------------------------------------------------------- cross-fitted fits
 
-    def out_of_fold(self, targets_FNK: np.ndarray) -> np.ndarray:
-        """Fit every world to its targets and return the probabilities (N, K) of every row in its own world.
+    def out_of_fold(self, targets_WNK: np.ndarray) -> np.ndarray:
+        """Fit a regression in every world; return the probabilities (N, K) of all rows.
 
-        Extra trusted rows take part with their truth where targets differ between worlds, else not at all.
+        Targets are those of each world, W = F, or the same for all, W = 1. Extra trusted rows take part with their
+        truth in the former case alone.
         """
-        extra = len(targets_FNK) > 1
-        rows = Rows(
-            chunks=lambda: self._chunks(targets_FNK, extra),
-            gram=self.gram_FDD,
-            num_classes=self.data.num_classes,
-        )
+        rows = self._rows(targets_WNK)
 
         def attempt(penalty: float) -> tuple[np.ndarray, Tensor]:
             penalty_F = torch.full((self.num_folds,), penalty, device=self.device)
             weight_FDK = fit_softmax(rows, penalty=penalty_F, steps=SEARCH_STEPS)
-            return self._held_out_losses(weight_FDK, targets_FNK), weight_FDK
+            return self._held_out_losses(weight_FDK, targets_WNK)[0], weight_FDK
 
         penalty_F, weight_FDK = _search(attempt, self.num_folds)
         weight_FDK = fit_softmax(rows, penalty=penalty_F, steps=MORE_STEPS, start=weight_FDK)
-        return np.exp(np.concatenate([log_BK.cpu().numpy() for _, log_BK in self._speak(weight_FDK)]))
+        return self._probs(weight_FDK)
 
-    def _chunks(self, targets_FNK: np.ndarray, extra: bool) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def discriminant(self, targets_FNK: np.ndarray) -> np.ndarray:
+        """Fit a discriminant to the targets of every world; return the probabilities (N, K) of all rows.
+
+        With many features it is far too sure of itself: it speaks at the temperature at which it agrees best with
+        the targets of the fold that it speaks for.
+        """
+        weight_FDK = fit_discriminant(self._rows(targets_FNK))
+        losses_TF = self._held_out_losses(weight_FDK, targets_FNK, TEMPERATURES)
+        best_F = weight_FDK.new_tensor(np.array(TEMPERATURES)[losses_TF.argmin(0)])
+        return self._probs(weight_FDK / best_F.view(-1, 1, 1))
+
+    def _rows(self, targets_WNK: np.ndarray) -> Rows:
+        return Rows(
+            chunks=lambda: self._chunks(targets_WNK),
+            gram=self.gram_FDD,
+            num_classes=self.data.num_classes,
+        )
+
+    def _chunks(self, targets_WNK: np.ndarray) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         for rows, inputs_BD in self.design.chunks():
-            values = torch.from_numpy(targets_FNK[:, rows]).to(self.device).transpose(0, 1)
+            values = torch.from_numpy(targets_WNK[:, rows]).to(self.device).transpose(0, 1)
             inside_BF = self.inside_PF[rows]
             outside = len(inputs_BD) - len(values)  # extra rows in this chunk
             if outside:
@@ -158,13 +182,13 @@ class Worlds:
                 truth = np.eye(self.data.num_classes, dtype=np.float32)[true_E][:, None]
                 truth_EWK = torch.from_numpy(truth).to(self.device).expand(-1, values.shape[1], -1)
                 values = torch.cat([values, truth_EWK])
-                if not extra:
+                if len(targets_WNK) == 1:
                     inside_BF = inside_BF.clone()
                     inside_BF[-outside:] = 0
             yield inputs_BD, values, inside_BF
 
-    def _speak(self, weight_FDK: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Yield log-probabilities (B, K) of the rows with a given label, each from its own world."""
+    def _scores(self, weight_FDK: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Yield scores (B, K) of the rows with a given label, each from its own world."""
         flat_DX = weight_FDK.permute(1, 0, 2).flatten(1)
         for rows, inputs_BD in self.design.chunks():
             rows = slice(rows.start, min(rows.stop, self.num_given))
@@ -172,18 +196,32 @@ class Worlds:
             if count > 0:
                 scores_BFK = (inputs_BD[:count] @ flat_DX).view(count, self.num_folds, -1)
                 own = self.fold_P[rows]
-                yield rows, scores_BFK[torch.arange(count, device=self.device), own].log_softmax(-1)
+                yield rows, scores_BFK[torch.arange(count, device=self.device), own]
 
-    def _held_out_losses(self, weight_FDK: Tensor, targets_FNK: np.ndarray) -> np.ndarray:
-        """Mean cross-entropy (F,) of each fold to its targets, which its own trusted labels did not make."""
-        total_F = np.zeros(self.num_folds)
-        for rows, log_BK in self._speak(weight_FDK):
+    def _probs(self, weight_FDK: Tensor) -> np.ndarray:
+        """Probabilities (N, K) of the rows with a given label, each from its own world."""
+        return np.concatenate(
+            [score_BK.softmax(-1).cpu().numpy() for _, score_BK in self._scores(weight_FDK)]
+        )
+
+    def _held_out_losses(
+        self, weight_FDK: Tensor, targets_WNK: np.ndarray, temperatures: Sequence[float] = (1.0,)
+    ) -> np.ndarray:
+        """Mean cross-entropy (T, F) of each fold to its targets, which its own trusted labels did not make.
+
+        Scores are divided by each of T temperatures first.
+        """
+        total_TF = np.zeros((len(temperatures), self.num_folds))
+        for rows, score_BK in self._scores(weight_FDK):
             fold_B = self.fold_N[rows]
-            world_B = fold_B if len(targets_FNK) > 1 else 0
-            target_BK = targets_FNK[world_B, np.arange(rows.start, rows.stop)]
-            agreement_B = (torch.from_numpy(target_BK).to(self.device) * log_BK).sum(1, dtype=torch.float64)
-            total_F -= np.bincount(fold_B, agreement_B.cpu().numpy(), self.num_folds)
-        return total_F / np.bincount(self.fold_N, minlength=self.num_folds)
+            world_B = fold_B if len(targets_WNK) > 1 else 0
+            target_BK = targets_WNK[world_B, np.arange(rows.start, rows.stop)]
+            target_BK = torch.from_numpy(target_BK).to(self.device)
+            for total_F, temperature in zip(total_TF, temperatures, strict=True):
+                log_BK = (score_BK / temperature).log_softmax(-1)
+                agreement_B = (target_BK * log_BK).sum(1, dtype=torch.float64)
+                total_F -= np.bincount(fold_B, agreement_B.cpu().numpy(), self.num_folds)
+        return total_TF / np.bincount(self.fold_N, minlength=self.num_folds)
 
     def probe(self) -> np.ndarray:
         """Probabilities (N, K) from a regression on the trusted rows alone, without those of the row's fold."""

@@ -21,7 +21,7 @@ from pyarrow import csv
 from labelfix.errors import InputError, OutputError, SettingError
 from labelfix.files import write_new_file
 from labelfix.folds import hash_keys
-from labelfix.guarantees import chance_to_promise, planned_error
+from labelfix.guarantees import chance_to_promise, planned_error, worth
 from labelfix.sampling import draw, inclusion_chances
 
 __all__ = ["Verification", "plan_verification", "write_verification"]
@@ -29,6 +29,8 @@ __all__ = ["Verification", "plan_verification", "write_verification"]
 # How much of the draw is aside from the fixes, one half of it rows in doubt, the other rows at random.
 ASIDE_SHARE, LEAST_ASIDE = 0.05, 4
 GROWTH = 1.1
+# Rows to verify are drawn from so many times as many fixes at the least: verifying is to pay.
+LEAST_FIXES_PER_ROW = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,7 @@ class Verification:
     fixes, fixes_drawn
         How many of the most confident fixes most of the draw is from, and how many of those it contains.
     chance
-        Of a promise about these fixes once the draw is verified, if confidence holds.
+        Of a promise about these fixes once the draw is verified, by `labelfix.guarantees.planned_error`.
     """
 
     table: pa.Table
@@ -143,15 +145,16 @@ def _fixes_within_reach(
 ) -> tuple[int, float]:
     """Return how many of the most confident fixes to aim at, and the chance that they then can be promised.
 
-    The number is the one with the most promised fixes to expect. `confidence` is of all fixes, descending;
-    `drawn` of them will be verified, and the share `random_share` of them is already.
+    `confidence` is of all fixes, descending; `drawn` of them will be verified, and the share `random_share` of them
+    is already.
     """
+    least = LEAST_FIXES_PER_ROW * drawn
     best, best_worth, best_chance = min(len(confidence), math.ceil(10 * drawn)), 0.0, 0.0
-    sizes = {math.ceil(drawn * GROWTH**step) for step in range(1, 200)} | {len(confidence)}
+    sizes = {math.ceil(least * GROWTH**step) for step in range(200)} | {len(confidence)}
     for size in sorted(size for size in sizes if drawn < size <= len(confidence)):
         rate = planned_error(confidence[:size])
         verified, left = math.floor(drawn + random_share * size), math.ceil(size - drawn)
         chance = chance_to_promise(rate, verified, left, max_fix_error, 1 - coverage)
-        if chance * left > best_worth:
-            best, best_worth, best_chance = size, chance * left, chance
+        if worth(chance, left) > best_worth:
+            best, best_worth, best_chance = size, worth(chance, left), chance
     return best, best_chance

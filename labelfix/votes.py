@@ -1,13 +1,16 @@
-"""Votes of the nearest neighbours: how images that look alike are labelled.
+"""Votes of the nearest neighbours: what images that look alike are thought to be.
 
 A linear classifier sees a class as one direction; neighbours see it as the places where its images are. Distances
 are cosines among the principal components of the features, each divided by the fourth root of its variance, so that
-a few strong directions do not decide alone. A neighbour counts by its closeness next to the closest one; an image
-does not vote on itself, and trusted labels take no part, so that the votes may serve every fold.
+a few strong directions do not decide alone. A neighbour counts by its closeness next to the closest one. What it
+votes for is not its given label but the target of the row's world: what the trusted rows outside the row's fold
+make of that label. So wrong labels hardly vote, and no trusted label has a part in the votes of its own fold. An
+image does not vote on itself.
 
 Beyond `REFERENCE_ROWS` rows, neighbours are sought among that many of them: the cost grows with N, not with N^2.
 
-N rows with a given label, B rows of a chunk, R rows that vote, C components, K classes.
+N rows with a given label, B rows of a chunk, R rows that vote, J neighbours of a row, C components, K classes, W
+worlds.
 """
 
 from collections.abc import Iterator
@@ -16,22 +19,24 @@ import numpy as np
 import scipy.linalg
 import torch
 import torch.nn.functional as F
+from scipy import sparse
 from torch import Tensor
 
 __all__ = ["REFERENCE_ROWS", "neighbour_votes"]
 
 REFERENCE_ROWS = 100_000
-COMPONENTS = 128
-NEIGHBOURS = 30
+COMPONENTS = 256
+# At most so many neighbours, and in a small set one row in so many.
+NEIGHBOURS, ROWS_PER_NEIGHBOUR, LEAST_NEIGHBOURS = 100, 50, 20
 # exp(SHARPNESS * (cosine - cosine of the closest)) is what a neighbour counts.
-SHARPNESS = 10.0
+SHARPNESS = 15.0
 # Votes that are spread over all classes beforehand, so that none is out of the question.
 PRIOR_VOTES = 0.5
 COSINES_PER_CHUNK = 1 << 25
 
 
 def neighbour_votes(
-    features: Iterator[tuple[slice, Tensor]], moments: Tensor, given: np.ndarray, num_classes: int
+    features: Iterator[tuple[slice, Tensor]], moments: Tensor, targets: np.ndarray, world: np.ndarray
 ) -> np.ndarray:
     """Return shares of the votes (N, K) float32; rows sum to 1.
 
@@ -41,28 +46,46 @@ def neighbour_votes(
         Chunks of the rows' standardised features, in order: (rows, (B, D)). Rows from N on are left out.
     moments
         (D, D) the features' matrix of second moments, up to a factor.
-    given
-        (N,) given labels. The first `REFERENCE_ROWS` of them vote: sort the rows at random (by a hash) beforehand.
-    num_classes
-        K.
+    targets
+        (W, N, K) what every row votes for in each world; rows sum to 1. The first `REFERENCE_ROWS` rows vote: sort
+        them at random (by a hash) beforehand.
+    world
+        (N,) whose targets are voted for, for every row.
     """
-    components_ND = _principal_components(features, moments)[: len(given)]
+    num_given, num_classes = targets.shape[1:]
+    components_ND = _principal_components(features, moments)[:num_given]
     voters_RC = components_ND[:REFERENCE_ROWS]
-    labels_R = torch.from_numpy(given[: len(voters_RC)].astype(np.int64)).to(voters_RC.device)
-    count = min(NEIGHBOURS, len(voters_RC) - 1)
-    votes_NK = np.full((len(given), num_classes), 1 / num_classes, np.float32)
+    count = min(NEIGHBOURS, max(len(voters_RC) // ROWS_PER_NEIGHBOUR, LEAST_NEIGHBOURS), len(voters_RC) - 1)
+    votes_NK = np.full((num_given, num_classes), 1 / num_classes, np.float32)
     if count < 1:
         return votes_NK
-    for rows_B in torch.arange(len(given)).split(max(1, COSINES_PER_CHUNK // len(voters_RC))):
+    for rows_B in torch.arange(num_given).split(max(1, COSINES_PER_CHUNK // len(voters_RC))):
         cosine_BR = components_ND[rows_B] @ voters_RC.T
         own = torch.nonzero(rows_B < len(voters_RC)).squeeze(1)
         cosine_BR[own, rows_B[own]] = -torch.inf
         nearest_BJ, voter_BJ = cosine_BR.topk(count, dim=1)
         weight_BJ = (SHARPNESS * (nearest_BJ - nearest_BJ[:, :1])).exp()
-        votes_BK = voters_RC.new_full((len(rows_B), num_classes), PRIOR_VOTES / num_classes)
-        votes_BK.scatter_add_(1, labels_R[voter_BJ], weight_BJ)
-        votes_NK[rows_B.numpy()] = (votes_BK / votes_BK.sum(1, keepdim=True)).cpu().numpy()
+        votes_NK[rows_B.numpy()] = _counted(
+            weight_BJ.cpu().numpy(),
+            voter_BJ.cpu().numpy(),
+            targets[:, : len(voters_RC)],
+            world[rows_B.numpy()],
+        )
     return votes_NK
+
+
+def _counted(weight: np.ndarray, voter: np.ndarray, targets: np.ndarray, world: np.ndarray) -> np.ndarray:
+    """Return shares of the votes (B, K) of rows with weights and voters, (B, J) each, and worlds (B,)."""
+    num_classes = targets.shape[2]
+    votes = np.empty((len(weight), num_classes), np.float32)
+    for number in np.unique(world).tolist():
+        rows = np.flatnonzero(world == number)
+        starts = np.arange(len(rows) + 1) * weight.shape[1]
+        by_voter = sparse.csr_array(
+            (weight[rows].ravel(), voter[rows].ravel(), starts), (len(rows), targets.shape[1])
+        )
+        votes[rows] = by_voter @ targets[number] + PRIOR_VOTES / num_classes
+    return votes / votes.sum(1, keepdims=True)
 
 
 def _principal_components(features: Iterator[tuple[slice, Tensor]], moments: Tensor) -> Tensor:

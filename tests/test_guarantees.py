@@ -9,10 +9,18 @@ import pytest
 import torch
 from scipy import stats
 
+import labelfix.guarantees as guarantees
 from labelfix.benchmark.labels import read_task
 from labelfix.config import VerdictConfig
 from labelfix.folds import hash_keys
-from labelfix.guarantees import chance_of_so_few, chance_to_promise, find_guarantee, least_rows
+from labelfix.guarantees import (
+    chance_of_so_few,
+    chance_to_promise,
+    find_guarantee,
+    least_rows,
+    planned_error,
+    worth,
+)
 from labelfix.head import HeadData
 from labelfix.posterior import Action, verdict
 from labelfix.progress import SilentProgress
@@ -177,6 +185,33 @@ def test_the_sequence_does_not_look_at_the_truth_to_start() -> None:
         assert found.threshold is None
         shown.add(found.rows)
     assert len(shown) == 1
+
+
+@pytest.mark.parametrize(("place", "band"), [(45, 2), (5, 0)])
+def test_a_wrong_fix_counts_by_the_fixes_it_stands_for(place: int, band: int) -> None:
+    """In a band with half as many fixes as the others, an error counts for less; the chance is interpolated."""
+    confidence = np.linspace(0.999, 0.99, 100)
+    others = np.linspace(0.999, 0.99, 1800, endpoint=False)
+    thin = (others > confidence[60]) & (others <= confidence[40])  # the third of five bands of 20
+    others = np.sort(np.concatenate([others[~thin], others[thin][::2]]))
+    wrong = np.arange(100) == place
+    seen = guarantees._Seen(confidence, wrong, np.ones(100), np.ones(100, int), at_random=False)
+    effective, errors = seen.effective(100, others)
+    inside = others >= confidence[20 * band + 19]
+    inside &= others < confidence[20 * band - 1] if band else True
+    assert errors / effective == pytest.approx(inside.sum() / len(others[others >= confidence[-1]]) / 20)
+    assert (errors < 0.7) == (band == 2)
+    rows, fixes = int(effective), len(others[others >= confidence[-1]])
+    none, one, two = chance_of_so_few(np.arange(3), rows, fixes, LIMIT)
+    share = errors * rows / effective
+    expected = none + share * (one - none) if share < 1 else one + (share - 1) * (two - one)
+    assert guarantees._chance(100, seen, others, LIMIT) == pytest.approx(expected)
+
+
+def test_plans_expect_more_errors_than_stated() -> None:
+    assert planned_error(np.full(50, 0.99)) == pytest.approx(2 * 0.01 + 0.002)
+    assert planned_error(np.zeros(0)) == 1.0
+    assert worth(0.9, 500) > worth(0.45, 1000) > worth(0.0, 10_000)
 
 
 @pytest.mark.slow

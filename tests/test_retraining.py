@@ -1,14 +1,15 @@
-"""Evidence by regression: no trusted label reaches its own fold, order plays no part, and it helps."""
+"""Evidence by classifiers: no trusted label reaches its own fold, order plays no part, and it helps."""
 
 import numpy as np
 import pytest
 import torch
 
+import labelfix.retraining as retraining
 from labelfix.folds import assign_folds, hash_keys
 from labelfix.head import HeadData
 from labelfix.progress import SilentProgress
-from labelfix.regression import Design, Rows, fit_softmax
-from labelfix.retraining import regression_evidence
+from labelfix.regression import FEATURE_LENGTH, Design, Rows, Standardisation, fit_softmax
+from labelfix.retraining import Worlds, regression_evidence
 
 CPU = torch.device("cpu")
 
@@ -51,8 +52,9 @@ def test_no_trusted_label_reaches_its_own_fold():
     )
     inside = fold == 2
     assert np.array_equal(before["given"], after["given"])
-    np.testing.assert_allclose(before["retrained"][inside], after["retrained"][inside], atol=1e-6)
-    assert np.abs(before["retrained"][~inside] - after["retrained"][~inside]).max() > 0.05
+    for name in ("retrained", "discriminant", "neighbours"):
+        np.testing.assert_allclose(before[name][inside], after[name][inside], atol=1e-6)
+        assert np.abs(before[name][~inside] - after[name][~inside]).max() > 0.05
 
 
 def test_order_plays_no_part():
@@ -72,15 +74,21 @@ def test_order_plays_no_part():
         assert np.array_equal(one[name][order], two[name])
 
 
-def test_retraining_helps():
+def test_retraining_helps_and_neighbours_vote_for_more_than_the_given_labels():
     gains = []
     for seed in range(4):
         data, fold, true = planted(noise=0.7, seed=seed)
         rest = data.trusted[:600] < 0
-        found = regression_evidence(data, fold, prior_rows=5.0, device=CPU, progress=SilentProgress())
-        right = {name: (probs.argmax(1) == true[:600])[rest].mean() for name, probs in found.items()}
-        gains.append(right["retrained"] - right["given"])
-    assert np.mean(gains) > 0.02, gains
+        ordered, order = data.in_hash_order()
+        worlds = Worlds(ordered, fold[order], CPU)
+        found = worlds.evidence(5.0, SilentProgress())
+        found["votes"] = worlds.neighbour_votes(np.repeat(worlds.given_targets(), 5, axis=0))
+        right = {name: (probs.argmax(1) == true[order])[rest[order]].mean() for name, probs in found.items()}
+        gains.append(
+            [right[name] - right["given"] for name in ("retrained", "discriminant")]
+            + [right["neighbours"] - right["votes"]]
+        )
+    assert (np.mean(gains, axis=0) > 0.02).all(), gains
 
 
 def test_without_trusted_rows_only_the_given_labels_speak():
@@ -88,6 +96,32 @@ def test_without_trusted_rows_only_the_given_labels_speak():
     assert list(regression_evidence(data, fold, prior_rows=5.0, device=CPU, progress=SilentProgress())) == [
         "given"
     ]
+
+
+def test_targets_that_are_too_large_are_left_out_aloud(monkeypatch):
+    monkeypatch.setattr(retraining, "TARGET_BYTES", 1000)
+    said = []
+    progress = SilentProgress()
+    monkeypatch.setattr(progress, "note", said.append)
+    data, fold, _ = planted()
+    found = regression_evidence(data, fold, prior_rows=5.0, device=CPU, progress=progress)
+    assert list(found) == ["given"]
+    assert "the targets would take" in said[0]
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_features_that_are_never_negative_go_in_as_roots(power):
+    """Averages of rectified activations: as roots they are what their squares are without."""
+    rng = np.random.default_rng(0)
+    values = torch.from_numpy(rng.random((400, 5)) + 0.1)
+    signed = torch.cat([values, -values[:, :1]], dim=1)
+    standardised = Standardisation.fit(values if power == 0.5 else signed, CPU)
+    assert standardised.roots == (power == 0.5)
+    expected = values.sqrt() if power == 0.5 else signed
+    expected = (expected - expected.mean(0)) / expected.std(0, correction=0)
+    expected *= FEATURE_LENGTH / expected.norm(dim=1, keepdim=True)
+    found = standardised(values if power == 0.5 else signed)
+    torch.testing.assert_close(found, expected.float(), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("penalty", [1.0, 30.0])

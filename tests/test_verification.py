@@ -46,6 +46,16 @@ def test_most_rows_are_from_the_most_confident_fixes() -> None:
     assert sum(name in best for name in found.table["image"].to_pylist()) == found.fixes_drawn
 
 
+def test_the_fixes_aimed_at_are_several_times_those_that_are_verified() -> None:
+    """However sure the best are: verifying most of a small set would leave hardly any fix to promise."""
+    table = soft_labels()
+    assert plan(table, 60).fixes >= 3 * 54
+    sure = table.set_column(3, "confidence", pa.array(np.full(N, 0.999, np.float32)))
+    assert plan(sure, 60).fixes > 400  # all of them can be promised
+    doubtful = table.set_column(3, "confidence", pa.array(np.full(N, 0.6, np.float32)))
+    assert plan(doubtful, 60).chance == pytest.approx(0.0)
+
+
 def test_nothing_is_drawn_twice_and_nothing_that_is_trusted() -> None:
     table = soft_labels()
     drawn = plan(table, 500).table["image"].to_pylist()

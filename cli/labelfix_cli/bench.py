@@ -102,7 +102,7 @@ def labels(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every draw as a JSON line.")] = False,
 ) -> None:
-    """Verdicts next to cleanlab, a probe, forward correction, MSLG alone and the labels as they are.
+    """Verdicts next to cleanlab (on three kinds of probabilities), a probe, forward correction, MSLG and nothing.
 
     Reads the data sets from the folder that LABELFIX_DATA names. Prints mean and standard error over draws. All
     data sets come once before any comes again, so that a stopped run is a whole one with fewer draws.
@@ -148,7 +148,7 @@ def labels(
 
 
 def _show_average(rows: list[dict[str, Any]]) -> None:
-    """Print every method's mean over the data sets that have noise, and how labelfix compares with cleanlab."""
+    """Print every method's mean over the data sets that have noise, and labelfix next to each cleanlab."""
     from labelfix.benchmark.labels import METHODS, means_over_data
 
     means = means_over_data(rows)
@@ -157,15 +157,17 @@ def _show_average(rows: list[dict[str, Any]]) -> None:
     noisy = len({row["data"] for row in rows if row["AP"] is not None})
     typer.echo(f"\nall {noisy} with noise" if noisy > 1 else "\nnext to cleanlab")
     columns = ("AP", "F1", "accuracy", "NLL", "ECE")
-    typer.echo(f"{'mean over data sets':<24}" + "".join(f"{column:>16}" for column in columns))
+    typer.echo(f"{'mean over data sets':<28}" + "".join(f"{column:>16}" for column in columns))
     for method in METHODS:
-        typer.echo(f"{method:<24}" + "".join(f"{means[method][column]:>16.3f}" for column in columns))
-    ours, theirs = means["labelfix"], means["cleanlab"]
-    fewer = 1 - (1 - ours["accuracy"]) / (1 - theirs["accuracy"])
-    typer.echo(
-        f"labelfix - cleanlab: AP {ours['AP'] - theirs['AP']:+.3f}, F1 {ours['F1'] - theirs['F1']:+.3f}, "
-        f"{fewer:.0%} fewer wrong labels left"
-    )
+        typer.echo(f"{method:<28}" + "".join(f"{means[method][column]:>16.3f}" for column in columns))
+    ours = means["labelfix"]
+    for method in (name for name in METHODS if name.startswith("cleanlab")):
+        theirs = means[method]
+        fewer = 1 - (1 - ours["accuracy"]) / (1 - theirs["accuracy"])
+        typer.echo(
+            f"labelfix - {method}: AP {ours['AP'] - theirs['AP']:+.3f}, F1 {ours['F1'] - theirs['F1']:+.3f}, "
+            f"{fewer:.0%} fewer wrong labels left"
+        )
 
 
 def _show_labels(name: str, rows: list[dict[str, Any]]) -> None:
@@ -175,7 +177,7 @@ def _show_labels(name: str, rows: list[dict[str, Any]]) -> None:
 
     draws = len({row["draw"] for row in rows})
     typer.echo(f"\n{name}: {rows[0]['rows']:,} rows, {rows[0]['trusted']:,} trusted, {draws} paired draws")
-    typer.echo(f"{'mean ± standard error':<24}" + "".join(f"{column:>16}" for column in FIGURES))
+    typer.echo(f"{'mean ± standard error':<28}" + "".join(f"{column:>16}" for column in FIGURES))
     for method in METHODS:
         cells = []
         for column in FIGURES:
@@ -185,4 +187,4 @@ def _show_labels(name: str, rows: list[dict[str, Any]]) -> None:
                 continue
             error = f" ±{stdev(values) / len(values) ** 0.5:.3f}" if len(values) > 1 else ""
             cells.append(f"{mean(values):.3f}{error}")
-        typer.echo(f"{method:<24}" + "".join(f"{cell:>16}" for cell in cells))
+        typer.echo(f"{method:<28}" + "".join(f"{cell:>16}" for cell in cells))

@@ -1,7 +1,9 @@
 """``labelfix bench labels``: verdicts next to what people use now, on the same features and trusted rows.
 
-Data sets come from the folder that LABELFIX_DATA names. Every method sees the same features, the same out-of-fold
-probabilities where it takes any, and the same trusted rows; all are judged on the other rows, in paired draws.
+Data sets come from the folder that LABELFIX_DATA names. Every method sees the same features and the same trusted
+rows; all are judged on the other rows, in paired draws. cleanlab is judged three times: on the out-of-fold
+probabilities of scikit-learn's logistic regression, with the best of a few penalties and with the default one, and
+on those that labelfix itself computes from the given labels.
 
 N rows, K classes, M trusted rows.
 """
@@ -9,6 +11,7 @@ N rows, K classes, M trusted rows.
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,7 +19,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
-from sklearn.metrics import average_precision_score
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score, log_loss
+from sklearn.model_selection import cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from labelfix.backbones import load_backbone
 from labelfix.benchmark.noise import feature_dependent_noise, uniform_noise
@@ -36,7 +43,16 @@ from labelfix.transition import Transition, label_counts
 __all__ = ["FIGURES", "METHODS", "SUITE", "LabelTask", "compare", "means_over_data", "read_task"]
 
 FIGURES = ("AP", "F1", "accuracy", "NLL", "ECE", "flagged")
-METHODS = ("labelfix", "cleanlab", "trusted probe", "forward correction", "MSLG alone", "labels alone")
+METHODS = (
+    "labelfix",
+    "cleanlab",
+    "cleanlab, C = 1",
+    "cleanlab, our probabilities",
+    "trusted probe",
+    "forward correction",
+    "MSLG alone",
+    "labels alone",
+)
 RATES = (20, 40, 60, 80)
 SUITE = (
     "cifar10n-aggre",
@@ -48,6 +64,9 @@ SUITE = (
 )
 IMAGE_SIDE = 128
 FORWARD_ROUNDS = 4
+# Inverse penalties of scikit-learn's logistic regression, its default first.
+STRENGTHS = (1.0, 0.01, 0.001, 0.0003, 0.0001)
+OPPONENT_FOLDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +77,26 @@ class LabelTask:
     features: np.ndarray
     given: np.ndarray
     true: np.ndarray
+
+    @cached_property
+    def regressions(self) -> dict[float, np.ndarray]:
+        """Out-of-fold probabilities (N, K) by `STRENGTHS`, as users of cleanlab get them: with scikit-learn.
+
+        They know the given labels alone, so that they are the same in all draws of the trusted rows.
+        """
+        features = self.features.astype(np.float32)
+        found = {}
+        for strength in STRENGTHS:
+            model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
+            found[strength] = cross_val_predict(
+                model, features, self.given, cv=OPPONENT_FOLDS, method="predict_proba"
+            )
+        return found
+
+    @property
+    def best_regression(self) -> np.ndarray:
+        """Those of `regressions` under which the given labels are likeliest."""
+        return min(self.regressions.values(), key=lambda probs: log_loss(self.given, probs))
 
 
 # ------------------------------------------------------------------------------------------------------- data
@@ -161,7 +200,9 @@ def compare(task: LabelTask, *, trusted: int, draw: int) -> Iterator[tuple[str, 
     )
     answers: dict[str, Callable[[], _Answer]] = {
         "labelfix": lambda: _by_posterior(judged.soft_label, task.given),
-        "cleanlab": lambda: _cleanlab(given_probs, task.given),
+        "cleanlab": lambda: _cleanlab(task.best_regression, task.given),
+        "cleanlab, C = 1": lambda: _cleanlab(task.regressions[1.0], task.given),
+        "cleanlab, our probabilities": lambda: _cleanlab(given_probs, task.given),
         "trusted probe": lambda: _by_posterior(worlds.probe(), task.given),
         "forward correction": lambda: _by_posterior(
             _forward(worlds, given_probs, task, rows, prior_rows), task.given

@@ -103,7 +103,8 @@ function trainingSection() {
 
 // What the verdicts' weights stand for; the first kind of evidence depends on the run.
 const EVIDENCE = {
-  retrained: "classifier on repaired labels", mslg: "MSLG head", votes: "labels, by their annotators' records",
+  retrained: "regression on repaired labels", discriminant: "discriminant on repaired labels",
+  neighbours: "repaired labels of the nearest neighbours", mslg: "MSLG head", votes: "labels, by their annotators' records",
   transition: "how the given label goes wrong", given_label: "the given label itself",
 };
 
