@@ -26,8 +26,9 @@ LAYERS = (
         "labelfix.sampling", "labelfix.tables", "labelfix.transition", "labelfix.verification",
     },
     {
-        "labelfix.augmentation", "labelfix.backbones", "labelfix.checkpoints", "labelfix.features", "labelfix.mslg",
-        "labelfix.pixels", "labelfix.regression", "labelfix.soft_label_dataset", "labelfix.tally", "labelfix.votes",
+        "labelfix.augmentation", "labelfix.backbones", "labelfix.checkpoints", "labelfix.discriminant", "labelfix.features",
+        "labelfix.mslg", "labelfix.pixels", "labelfix.regression", "labelfix.soft_label_dataset", "labelfix.tally",
+        "labelfix.votes",
     },
     {
         "labelfix.demo", "labelfix.full", "labelfix.gathering", "labelfix.head", "labelfix.history",
