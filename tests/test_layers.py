@@ -26,8 +26,8 @@ LAYERS = (
         "labelfix.sampling", "labelfix.tables", "labelfix.transition", "labelfix.verification",
     },
     {
-        "labelfix.augmentation", "labelfix.backbones", "labelfix.checkpoints", "labelfix.discriminant", "labelfix.features",
-        "labelfix.mslg", "labelfix.pixels", "labelfix.regression", "labelfix.soft_label_dataset", "labelfix.tally",
+        "labelfix.augmentation", "labelfix.backbones", "labelfix.checkpoints", "labelfix.discriminant",
+        "labelfix.features", "labelfix.mslg", "labelfix.pixels", "labelfix.regression", "labelfix.soft_label_dataset", "labelfix.tally",
         "labelfix.votes",
     },
     {
