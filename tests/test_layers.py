@@ -27,8 +27,8 @@ LAYERS = (
     },
     {
         "labelfix.augmentation", "labelfix.backbones", "labelfix.checkpoints", "labelfix.discriminant",
-        "labelfix.features", "labelfix.mslg", "labelfix.pixels", "labelfix.regression", "labelfix.soft_label_dataset", "labelfix.tally",
-        "labelfix.votes",
+        "labelfix.features", "labelfix.mslg", "labelfix.pixels", "labelfix.regression",
+        "labelfix.soft_label_dataset", "labelfix.tally", "labelfix.votes",
     },
     {
         "labelfix.demo", "labelfix.full", "labelfix.gathering", "labelfix.head", "labelfix.history",
