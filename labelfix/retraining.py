@@ -15,7 +15,7 @@ the rows between the classes, the other by their means, in which wrong labels av
 
 ``neighbours``: what the targets say of the nearest neighbours of a row of fold f, of `labelfix.votes`.
 
-Training on the second posterior, of all this evidence, gained nothing on any of eleven data sets.
+Training on the second posterior, of all this evidence, gained nothing on average over eleven data sets.
 
 N rows with a given label, E extra trusted rows, P = N + E, M trusted rows, K classes, D features, F folds.
 """
