@@ -3,14 +3,21 @@
 Fixes are suspects with a confidence of at least t. Held-out trusted rows with the same property are a random sample
 of them, so an exact test says whether more than `max_fix_error` of the fixes on the other rows may be wrong.
 Thresholds are tested as in Learn-then-Test (Angelopoulos et al. 2021, arXiv 2110.01052) by a fixed sequence: it
-starts at the threshold that the stated confidences make most worth while, without a look at the truth of a trusted
+starts at the threshold that is most worth while by confidences (`worth`), without a look at the truth of a trusted
 row, and goes on to lower ones until its first failure. So the promise as a whole fails with probability at most
 1 - coverage over the draw of the trusted rows.
 
-Rows that were chosen for verification by an earlier ranking lie unevenly in the present one. Their test is
-post-stratified: within a band of neighbouring confidences the verified rows stand for the fixes of that band, and
-the test is taken at the effective number of rows of the sum over the bands: an approximation, and one that needs
-errors to depend on confidence alone. Fixes next to which hardly anything was verified are not promised.
+Rows that were chosen for verification by an earlier ranking lie unevenly in the present one. Their test holds where
+errors depend on confidence and get no rarer with doubt. Errors may then all lie among the fixes below some
+confidence; so all fixes are taken to be as thinly verified as those are where that is least. With S_j the share of
+the fixes in the bands from j down and N_j the verified rows in them, d = min_j N_j / S_j, and p_h the error of band
+h, growing with doubt,
+
+    sum_h n_h p_h = sum_j (p_j - p_(j-1)) N_j >= d sum_j (p_j - p_(j-1)) S_j = d sum_h s_h p_h,
+
+so that d times the share of wrong fixes is the least number of verified ones that are expected to be wrong, however
+the errors lie; and unequal chances that sum to it come out low less often than equal ones (Hoeffding 1956, "On the
+distribution of the number of successes in independent trials").
 
 n held-out trusted rows that are suspects, of which k have a wrong fix; N_fix fixes on rows that are not trusted.
 """
@@ -27,7 +34,7 @@ from labelfix.sampling import effective_rows, pool_weights
 __all__ = ["Guarantee", "chance_to_promise", "find_guarantee", "planned_error", "worth"]
 
 # Plans are made with more errors than stated, and a few at least: the most confident are too sure, on human labels
-# by about this factor. What is promised does not depend on it.
+# by about this factor. Which promise is tried first depends on it; whether it holds does not.
 OVERCONFIDENCE, LEAST_ERROR = 2.0, 0.002
 GROWTH = 1.1
 ROWS_PER_BAND = 20
@@ -89,8 +96,8 @@ def find_guarantee(
     others
         Confidence of all other suspects.
     at_random
-        Whether every draw was a simple random sample of all rows. The test is then exact (hypergeometric); else it
-        is taken at the effective number of rows.
+        Whether every draw was a simple random sample of all rows. The test is then exact (hypergeometric) without
+        any assumption about the errors.
     trusted, kept_share, rows
         M, how many trusted rows there were to be counted, the share of all trusted rows that they are, and how many
         rows are not trusted.
@@ -105,7 +112,7 @@ def find_guarantee(
     best: int | None = None
     start = _start(counts, seen, others, max_fix_error, risk)
     for count in counts[start:] if start is not None else ():
-        if _chance(count, seen, others, max_fix_error) > risk:
+        if not _chance(count, seen, others, max_fix_error) <= risk:
             break
         best = count
     shown = best or (counts[start] if start is not None else len(order))
@@ -131,30 +138,53 @@ class _Seen:
     sample: np.ndarray
     at_random: bool
 
-    def effective(self, count: int, others: np.ndarray) -> tuple[float, float]:
-        """Return how many verified fixes the best `count` rows are worth, and how many of these are wrong.
+    def verified(self, count: int, others: np.ndarray) -> "_Verified":
+        """Return what the best `count` rows say of the fixes that are at least as confident.
 
         `others` are the confidences of the suspects that nobody verified, ascending.
         """
-        if self.at_random:
-            return float(count), float(self.wrong[:count].sum())
         fixes = _fixes_from(self.confidence[count - 1], others)
+        if self.at_random:
+            return _Verified(count, int(self.wrong[:count].sum()), fixes, 1.0)
         if not fixes:
-            return 0.0, 0.0
+            return _Verified(0, 0, 0, 1.0)
         shares, rows, wrong = [], [], []
         start, above = 0, len(others)
         for end in _band_ends(self.confidence[:count]):
             weight = pool_weights(self.weight[start:end], self.sample[start:end])
             rows.append(effective_rows(weight))
-            wrong.append(weight @ self.wrong[start:end] / weight.sum())
+            wrong.append(rows[-1] * (weight @ self.wrong[start:end]) / weight.sum())
             below = int(np.searchsorted(others, self.confidence[end - 1]))
             shares.append((above - below) / fixes)
             start, above = end, below
         share_H, rows_H = np.array(shares), np.array(rows)
         if (share_H * rows_H.sum() > MOST_UNEVEN * rows_H).any():
-            return 0.0, 0.0
-        effective = 1 / float(np.sum(share_H**2 / rows_H))
-        return effective, float(share_H @ wrong) * effective
+            return _Verified(0, 0, fixes, 1.0)
+        share_from, rows_from = (
+            share_H[::-1].cumsum(),
+            rows_H[::-1].cumsum(),
+        )  # of the bands from each one down
+        density = rows_from[share_from > 0] / share_from[share_from > 0] / rows_H.sum()
+        return _Verified(
+            math.floor(rows_H.sum() + EQUAL),
+            math.ceil(sum(wrong) - EQUAL),
+            fixes,
+            float(density.min()),
+        )
+
+
+@dataclass(frozen=True)
+class _Verified:
+    """Verified rows of a set of fixes, how many of them are wrong, the fixes that nobody verified, and evenness.
+
+    `thinnest` is how densely the fixes below some confidence are verified, where that is least, next to all of
+    them. Rows count by their effective number, wrong ones are rounded up.
+    """
+
+    rows: int
+    wrong: int
+    fixes: int
+    thinnest: float
 
 
 def _band_ends(confidence: np.ndarray) -> list[int]:
@@ -189,17 +219,19 @@ def _sequence(confidence: np.ndarray, least: int) -> list[int]:
 def _start(
     counts: list[int], seen: _Seen, others: np.ndarray, max_fix_error: float, risk: float
 ) -> int | None:
-    """Return the place in `counts` to start from, by confidences and numbers of rows alone; None if all fail.
+    """Return the place in `counts` that is most worth while; None if all fail.
 
-    Larger sets than the one that passes come next anyway, and nothing comes after one that fails.
+    It goes by confidences and numbers of rows alone. Larger sets than the one that passes come next anyway, and
+    nothing comes after one that fails.
     """
     worths = []
     for count in counts:
-        rows, _ = seen.effective(count, others)
-        fixes = _fixes_from(seen.confidence[count - 1], others)
-        rate = planned_error(others[len(others) - fixes :])
-        chance = chance_to_promise(rate, math.floor(rows + EQUAL), fixes, max_fix_error, risk)
-        worths.append(worth(chance, fixes))
+        seen_here = seen.verified(count, others)
+        rate = planned_error(others[len(others) - seen_here.fixes :])
+        chance = chance_to_promise(
+            rate, seen_here.rows, seen_here.fixes, max_fix_error, risk, thinnest=seen_here.thinnest
+        )
+        worths.append(worth(chance, seen_here.fixes))
     return int(np.argmax(worths)) if max(worths, default=0.0) > 0 else None
 
 
@@ -223,37 +255,33 @@ def _fixes_from(threshold: float, others: np.ndarray) -> int:
 
 
 def _chance(count: int, seen: _Seen, others: np.ndarray, max_fix_error: float) -> float:
-    """Return the chance of so few wrong fixes among the best `count` trusted rows if too many others were wrong.
-
-    Between whole numbers of wrong fixes, which post-stratified ones are not, it is interpolated.
-    """
-    effective, wrong = seen.effective(count, others)
-    rows = math.floor(effective + EQUAL)
-    if not rows:
-        return 1.0
-    fixes = _fixes_from(seen.confidence[count - 1], others)
-    wrong *= rows / effective
-    fewer = math.floor(wrong + EQUAL)
-    chances = chance_of_so_few(np.array([fewer, fewer + 1]), rows, fixes, max_fix_error)
-    return float(np.interp(wrong, [fewer, fewer + 1], chances))
+    """Return the chance of so few wrong fixes among the best `count` trusted rows if too many others were wrong."""
+    here = seen.verified(count, others)
+    return float(chance_of_so_few(here.wrong, here.rows, here.fixes, max_fix_error, thinnest=here.thinnest))
 
 
-def chance_of_so_few(wrong: Any, rows: int, fixes: int, max_fix_error: float) -> Any:
+def chance_of_so_few(
+    wrong: Any, rows: int, fixes: int, max_fix_error: float, *, thinnest: float = 1.0
+) -> Any:
     """Return the chance of at most `wrong` wrong fixes among `rows` verified ones if too many of `fixes` are wrong.
 
-    Hypergeometric: the verified rows and the fixes are one set, from which the former were drawn at random. `wrong`
-    may be an array.
+    Hypergeometric: the verified rows and the fixes are one set, from which the former were drawn at random; where
+    some fixes are verified more thinly than others, it is a set of so many fixes as there would be if all were as
+    thinly verified as the `thinnest`. `wrong` may be an array.
     """
     too_many = math.floor(max_fix_error * fixes + EQUAL) + 1
-    if too_many > fixes:
+    if not rows or too_many > fixes:
         return np.ones(np.shape(wrong))  # hardly any other fix is left: nothing worth a promise
-    return stats.hypergeom.cdf(wrong, rows + fixes, wrong + too_many, rows)
+    total = rows + math.ceil(fixes / thinnest - EQUAL)
+    return stats.hypergeom.cdf(wrong, total, np.minimum(wrong + too_many, total), rows)
 
 
-def chance_to_promise(rate: float, rows: int, fixes: int, max_fix_error: float, risk: float) -> float:
+def chance_to_promise(
+    rate: float, rows: int, fixes: int, max_fix_error: float, risk: float, *, thinnest: float = 1.0
+) -> float:
     """Return the chance that `rows` verified fixes pass the test for `fixes` others, at an error of `rate`."""
     wrong = np.arange(math.ceil(max_fix_error * rows) + 1)  # more cannot pass
-    passes = chance_of_so_few(wrong, rows, fixes, max_fix_error) <= risk
+    passes = chance_of_so_few(wrong, rows, fixes, max_fix_error, thinnest=thinnest) <= risk
     allowed = int(np.argmin(passes)) - 1 if not passes.all() else len(wrong) - 1
     return float(stats.binom.cdf(allowed, rows, rate)) if allowed >= 0 else 0.0
 
@@ -267,7 +295,7 @@ def _rows_needed(
     """
     needed = []
     for size in {math.ceil(len(others) * part) for part in (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1) if len(others)}:
-        rate = planned_error(others[-size:])
+        rate = float(np.mean(1 - others[-size:]))
         seen = math.ceil(math.log(risk) / math.log1p(-max_fix_error))
         if rate > 0.9 * max_fix_error:
             continue  # so close to the limit that any number of rows would be a guess
