@@ -29,8 +29,10 @@ __all__ = ["Verification", "plan_verification", "write_verification"]
 # How much of the draw is aside from the fixes, one half of it rows in doubt, the other rows at random.
 ASIDE_SHARE, LEAST_ASIDE = 0.05, 4
 GROWTH = 1.1
-# Rows to verify are drawn from so many times as many fixes at the least: verifying is to pay.
+# Rows to verify are drawn from so many times as many fixes at the least, so that verifying pays, unless a promise
+# about these is less likely than not.
 LEAST_FIXES_PER_ROW = 3
+LEAST_CHANCE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,14 +90,14 @@ def plan_verification(
     count = min(count, rows.num_rows)
     confidence = rows["confidence"].to_numpy().astype(np.float64)
     issue = rows["is_label_issue"].to_numpy(zero_copy_only=False)
-    ranked = np.flatnonzero(issue)[np.argsort(-confidence[issue], kind="stable")]
+    # a draw of its own for every number of trusted rows: a second one must not follow the first one's traces
+    hashes = hash_keys((f"{trusted}:{name}" for name in rows["image"].to_pylist()), seed)
+    ranked = np.flatnonzero(issue)[np.lexsort((hashes[issue], -confidence[issue]))]
     fixes, chance = _fixes_within_reach(
         confidence[ranked], count - _aside(count), trusted / soft_labels.num_rows, max_fix_error, coverage
     )
     best = ranked[:fixes]
     chances = inclusion_chances(_sizes(confidence, ranked, fixes, count), count)
-    # a draw of its own for every number of trusted rows: a second one must not follow the first one's traces
-    hashes = hash_keys((f"{trusted}:{name}" for name in rows["image"].to_pylist()), seed)
     chosen = draw(chances, hashes, seed)
     table = pa.table(
         {
@@ -148,13 +150,15 @@ def _fixes_within_reach(
     `confidence` is of all fixes, descending; `drawn` of them will be verified, and the share `random_share` of them
     is already.
     """
-    least = LEAST_FIXES_PER_ROW * drawn
-    best, best_worth, best_chance = min(len(confidence), math.ceil(10 * drawn)), 0.0, 0.0
-    sizes = {math.ceil(least * GROWTH**step) for step in range(200)} | {len(confidence)}
+    sizes = {math.ceil(drawn * GROWTH**step) for step in range(200)} | {len(confidence)}
+    plans = []
     for size in sorted(size for size in sizes if drawn < size <= len(confidence)):
         rate = planned_error(confidence[:size])
         verified, left = math.floor(drawn + random_share * size), math.ceil(size - drawn)
         chance = chance_to_promise(rate, verified, left, max_fix_error, 1 - coverage)
-        if worth(chance, left) > best_worth:
-            best, best_worth, best_chance = size, worth(chance, left), chance
-    return best, best_chance
+        plans.append((worth(chance, left), chance, size))
+    paying = max((plan for plan in plans if plan[2] >= LEAST_FIXES_PER_ROW * drawn), default=(0.0, 0.0, 0))
+    if paying[1] < LEAST_CHANCE:
+        paying = max([paying, *plans])
+    best_worth, chance, size = paying
+    return (size, chance) if best_worth > 0 else (min(len(confidence), math.ceil(10 * drawn)), 0.0)
