@@ -80,3 +80,6 @@ def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "–" in again.stdout  # no AP where it is not defined
     assert "labelfix - cleanlab: AP +0.250, F1 +0.250, 50% fewer wrong labels left" in again.stdout
     assert len([json.loads(line) for line in out.read_text().splitlines()]) == 4
+    out.write_text(out.read_text().replace('"cleanlab, C = 1"', '"cleanlab"'))  # methods of another version
+    CliRunner().invoke(app, [*command, "--draws", "1"])
+    assert computed[4:] == [(name, 0) for name in names]

@@ -107,7 +107,7 @@ def labels(
     Reads the data sets from the folder that LABELFIX_DATA names. Prints mean and standard error over draws. All
     data sets come once before any comes again, so that a stopped run is a whole one with fewer draws.
     """
-    from labelfix.benchmark.labels import SUITE, compare, read_task
+    from labelfix.benchmark.labels import METHODS, SUITE, compare, read_task
     from labelfix.benchmark.results import append_row, read_rows
     from labelfix.errors import InputError
     from labelfix.progress import TerminalProgress
@@ -120,7 +120,10 @@ def labels(
     found = [
         row
         for row in done
-        if (row["rows"], row["trusted"]) == (rows, trusted) and row["data"] in names and row["draw"] < draws
+        if (row["rows"], row["trusted"]) == (rows, trusted)
+        and row["data"] in names
+        and row["draw"] < draws
+        and tuple(method["method"] for method in row["methods"]) == METHODS  # else of another version: again
     ]
     have = {(row["data"], row["draw"]) for row in found}
     tasks = {}

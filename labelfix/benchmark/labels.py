@@ -93,7 +93,7 @@ class LabelTask:
             )
         return found
 
-    @property
+    @cached_property
     def best_regression(self) -> np.ndarray:
         """Those of `regressions` under which the given labels are likeliest."""
         return min(self.regressions.values(), key=lambda probs: log_loss(self.given, probs))
