@@ -5,22 +5,23 @@ every fold.
 
 In world f, the trusted rows outside fold f give a first posterior (from ``given``, a probe on trusted rows, and
 the given label). It is the target of all rows, with the truth for the trusted ones outside fold f. Nothing in world
-f has seen a trusted label of fold f. (The probe speaks for trusted rows of fold g in world f from a fit without the
-folds f and g.) From these targets come
+f has seen a trusted label of fold f, and world f speaks for fold f. (The probe speaks for trusted rows of fold g in
+world f from a fit without the folds f and g.) From these targets come
 
-``retrained``: a softmax regression fitted to the targets of the rows outside fold f, which speaks for fold f.
+``retrained``: a softmax regression on the targets of the rows outside fold f.
 
-``discriminant``: a linear discriminant in its place (`labelfix.discriminant`). The two err differently: one goes by
-the rows between the classes, the other by their means, in which wrong labels average out.
+``discriminant``: a linear discriminant on the targets of all other rows (`labelfix.discriminant`). The two err
+differently: one goes by the rows between the classes, the other by their means, in which wrong labels average out.
 
-``neighbours``: what the targets say of the nearest neighbours of a row of fold f, of `labelfix.votes`.
+``neighbours``: what the targets say of a row's nearest neighbours (`labelfix.votes`).
 
 Training on the second posterior, of all this evidence, gained nothing on average over eleven data sets.
 
-N rows with a given label, E extra trusted rows, P = N + E, M trusted rows, K classes, D features, F folds.
+N rows with a given label, E extra trusted rows, P = N + E, M trusted rows, R rows of which the targets are kept, K
+classes, D features, F folds.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from itertools import combinations
 
@@ -28,10 +29,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labelfix.discriminant import fit_discriminant
-from labelfix.evidence import Form, TrustedRows, fit_posterior
+from labelfix.discriminant import Discriminant
+from labelfix.evidence import Form, Posterior, TrustedRows, fit_posterior
 from labelfix.head import HeadData
-from labelfix.posterior import predict_by_fold
 from labelfix.progress import Progress
 from labelfix.regression import Design, Rows, fit_softmax
 from labelfix.transition import LOG_FLOOR, label_counts
@@ -46,7 +46,8 @@ PROBE_PENALTY = 3.0
 SEARCH_STEPS, MORE_STEPS, PROBE_STEPS = 6, 8, 12
 TEMPERATURES = tuple(2 ** (step / 2) for step in range(13))
 SCORES_PER_CHUNK = 1 << 22
-# Targets of all worlds are held at once; beyond this, there are none.
+ROWS_PER_CHUNK = 65536
+# Targets are kept for all worlds at once, of as many rows as that allows: those are retrained on, and vote.
 TARGET_BYTES = 4 << 30
 
 
@@ -75,7 +76,7 @@ def regression_evidence(
 
 
 class Worlds:
-    """Regressions cross-fitted over F folds: world f trains on the rows outside fold f and speaks for fold f.
+    """F worlds, one per fold: world f knows no trusted label of fold f, and speaks for fold f.
 
     Rows are taken in the order they come in; `regression_evidence` sorts them by their hashes first.
     """
@@ -91,10 +92,10 @@ class Worlds:
         fold_P = np.append(fold_N, np.full(len(data.trusted) - self.num_given, -1))  # extra rows have no fold
         self.fold_P = torch.from_numpy(fold_P.astype(np.int64)).to(device)
         self.inside_PF = (self.fold_P.unsqueeze(1) != torch.arange(self.num_folds, device=device)).float()
-        self.gram_FDD = self._grams()
+        # X^T X of all rows, and in every world without those of its fold
+        self.gram_DD, self.gram_FDD = self._grams()
 
-    def _grams(self) -> Tensor:
-        """X^T X over the rows of each world: all rows but those of its fold."""
+    def _grams(self) -> tuple[Tensor, Tensor]:
         width = self.design.width
         # one more than folds: the last is of the rows that are in none, fold -1
         by_fold_GDD = torch.zeros(self.num_folds + 1, width, width, device=self.device)
@@ -102,25 +103,24 @@ class Worlds:
             for fold in range(-1, self.num_folds):
                 here_BD = inputs_BD[self.fold_P[rows] == fold]
                 by_fold_GDD[fold] += here_BD.T @ here_BD
-        return by_fold_GDD.sum(0) - by_fold_GDD[:-1]
+        gram_DD = by_fold_GDD.sum(0)
+        return gram_DD, gram_DD - by_fold_GDD[:-1]
 
     def evidence(self, prior_rows: float, progress: Progress) -> dict[str, np.ndarray]:
         """Return what `regression_evidence` returns, for the rows as they are ordered here."""
-        with progress.stage("Fitting regressions", 4, "steps") as advance:
+        has_pairs = (self.data.trusted[: self.num_given] >= 0).any()
+        with progress.stage("Fitting classifiers", 5 if has_pairs else 1, "steps") as advance:
             given_NK = self.out_of_fold(self.given_targets())
             found = {"given": given_NK}
             advance(1)
-            has_pairs = (self.data.trusted[: self.num_given] >= 0).any()
-            if has_pairs and self.num_folds * given_NK.nbytes > TARGET_BYTES:
-                size = f"{self.num_folds * given_NK.nbytes / 2**30:,.1f} GiB"
-                progress.note(f"no evidence but the given labels and MSLG: the targets would take {size}.")
-            elif has_pairs:
-                targets_FNK = self.first_posteriors(given_NK, prior_rows)
-                found["retrained"] = self.out_of_fold(targets_FNK)
+            if has_pairs:
+                own_NK, kept_FRK, discriminants = self._repair(_Targets(self, given_NK, prior_rows))
                 advance(1)
-                found["discriminant"] = self.discriminant(targets_FNK)
+                found["retrained"] = self.out_of_fold(kept_FRK)
                 advance(1)
-                found["neighbours"] = self.neighbour_votes(targets_FNK)
+                found["discriminant"] = self.discriminant(discriminants, own_NK)
+                advance(1)
+                found["neighbours"] = self.neighbour_votes(kept_FRK)
                 advance(1)
         return found
 
@@ -128,139 +128,186 @@ class Worlds:
         """One-hot given labels, (1, N, K): the same in all worlds."""
         return np.eye(self.data.num_classes, dtype=np.float32)[self.data.given][None]
 
-    def neighbour_votes(self, targets_FNK: np.ndarray) -> np.ndarray:
-        """What the nearest neighbours of every row are thought to be in its world, (N, K)."""
-        # both without the constant
+    def neighbour_votes(self, kept_FRK: np.ndarray) -> np.ndarray:
+        """What the nearest neighbours of every row are thought to be in its world, (N, K), of the targets kept."""
+        # without the constant
         features = ((rows, inputs_BD[:, :-1]) for rows, inputs_BD in self.design.chunks())
-        moments_DD = self.gram_FDD.sum(0)[:-1, :-1]
-        return neighbour_votes(features, moments_DD, targets_FNK, self.fold_N)
+        return neighbour_votes(features, self.gram_DD[:-1, :-1], kept_FRK, self.fold_N)
 
-    # -------------------------------------------------------------------------------------- cross-fitted fits
+    # ---------------------------------------------------------------------------------- fits to repaired labels
 
-    def out_of_fold(self, targets_WNK: np.ndarray) -> np.ndarray:
-        """Fit a regression in every world; return the probabilities (N, K) of all rows.
+    def _repair(self, targets: "_Targets") -> tuple[np.ndarray, np.ndarray, list[Discriminant]]:
+        """Return targets of all rows in their own worlds (N, K) and of some in all (F, R, K), and discriminants."""
+        num_classes = self.data.num_classes
+        kept = min(self.num_given, max(TARGET_BYTES // (4 * self.num_folds * num_classes), 1))
+        own_NK = np.empty((self.num_given, num_classes), np.float32)
+        kept_FRK = np.empty((self.num_folds, kept, num_classes), np.float32)
+        sums_FDK = torch.zeros(
+            self.num_folds, self.design.width, num_classes, dtype=torch.float64, device=self.device
+        )
+        for rows, inputs_BD, targets_FBK in targets.chunks():
+            sums_FDK += inputs_BD.T @ targets_FBK
+            fold_B = self.fold_N[rows]  # shorter than the chunk where extra rows follow
+            given_FBK = targets_FBK[:, : len(fold_B)].cpu().numpy()
+            own_NK[rows] = given_FBK[fold_B, np.arange(len(fold_B))]
+            kept_FBK = kept_FRK[:, rows]
+            kept_FBK[:] = given_FBK[:, : kept_FBK.shape[1]]
+        discriminants = [Discriminant.fit(self.gram_DD, sums_DK) for sums_DK in sums_FDK]
+        return own_NK, kept_FRK, discriminants
 
-        Targets are those of each world, W = F, or the same for all, W = 1. Extra trusted rows take part with their
-        truth in the former case alone.
-        """
-        rows = self._rows(targets_WNK)
-
-        def attempt(penalty: float) -> tuple[np.ndarray, Tensor]:
-            penalty_F = torch.full((self.num_folds,), penalty, device=self.device)
-            weight_FDK = fit_softmax(rows, penalty=penalty_F, steps=SEARCH_STEPS)
-            return self._held_out_losses(weight_FDK, targets_WNK)[0], weight_FDK
-
-        penalty_F, weight_FDK = _search(attempt, self.num_folds)
-        weight_FDK = fit_softmax(rows, penalty=penalty_F, steps=MORE_STEPS, start=weight_FDK)
-        return self._probs(weight_FDK)
-
-    def discriminant(self, targets_FNK: np.ndarray) -> np.ndarray:
-        """Fit a discriminant to the targets of every world; return the probabilities (N, K) of all rows.
+    def discriminant(self, discriminants: Sequence[Discriminant], own_NK: np.ndarray) -> np.ndarray:
+        """Return the probabilities (N, K) that each row's discriminant gives it, without its own target `own_NK`.
 
         With many features it is far too sure of itself: it speaks at the temperature at which it agrees best with
         the targets of the fold that it speaks for.
         """
-        weight_FDK = fit_discriminant(self._rows(targets_FNK))
-        losses_TF = self._held_out_losses(weight_FDK, targets_FNK, TEMPERATURES)
-        best_F = weight_FDK.new_tensor(np.array(TEMPERATURES)[losses_TF.argmin(0)])
-        return self._probs(weight_FDK / best_F.view(-1, 1, 1))
+        score_NK = torch.empty(own_NK.shape, device=self.device)
+        for rows, inputs_BD in self.design.chunks():
+            for fold, fitted in enumerate(discriminants):
+                here = torch.nonzero(self.fold_P[rows] == fold).squeeze(1)
+                target_BK = torch.from_numpy(own_NK[rows.start + here.cpu().numpy()]).to(self.device)
+                score_NK[rows.start + here] = fitted.scores(inputs_BD[here, :-1], target_BK)
+        chunks = ((slice(at, at + ROWS_PER_CHUNK), score_NK[at : at + ROWS_PER_CHUNK])
+                  for at in range(0, self.num_given, ROWS_PER_CHUNK))  # fmt: skip
+        losses_TF = self._losses(chunks, own_NK, TEMPERATURES)
+        best_N = np.array(TEMPERATURES)[losses_TF.argmin(0)][self.fold_N]
+        best_N1 = torch.from_numpy(best_N).to(self.device, torch.float32).unsqueeze(1)
+        return (score_NK / best_N1).softmax(-1).cpu().numpy()
 
-    def _rows(self, targets_WNK: np.ndarray) -> Rows:
-        return Rows(
-            chunks=lambda: self._chunks(targets_WNK),
-            gram=self.gram_FDD,
-            num_classes=self.data.num_classes,
+    # -------------------------------------------------------------------------------------- cross-fitted fits
+
+    def out_of_fold(self, targets_WRK: np.ndarray) -> np.ndarray:
+        """Fit a regression in every world; return the probabilities (N, K) of all rows.
+
+        Targets are of the first R rows; those of each world, W = F, or the same for all, W = 1. Extra trusted rows
+        take part with their truth in the former case alone.
+        """
+        rows = Rows(
+            chunks=lambda: self._chunks(targets_WRK), gram=self.gram_FDD, num_classes=self.data.num_classes
         )
+        kept = targets_WRK.shape[1]
+        world_R = self.fold_N[:kept] if len(targets_WRK) > 1 else 0
+        own_RK = targets_WRK[world_R, np.arange(kept)]
 
-    def _chunks(self, targets_WNK: np.ndarray) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        for rows, inputs_BD in self.design.chunks():
-            values = torch.from_numpy(targets_WNK[:, rows]).to(self.device).transpose(0, 1)
-            inside_BF = self.inside_PF[rows]
-            outside = len(inputs_BD) - len(values)  # extra rows in this chunk
-            if outside:
-                true_E = self.data.trusted[rows][-outside:]
-                truth = np.eye(self.data.num_classes, dtype=np.float32)[true_E][:, None]
-                truth_EWK = torch.from_numpy(truth).to(self.device).expand(-1, values.shape[1], -1)
-                values = torch.cat([values, truth_EWK])
-                if len(targets_WNK) == 1:
-                    inside_BF = inside_BF.clone()
-                    inside_BF[-outside:] = 0
-            yield inputs_BD, values, inside_BF
+        def attempt(penalty: float) -> tuple[np.ndarray, Tensor]:
+            penalty_F = torch.full((self.num_folds,), penalty, device=self.device)
+            weight_FDK = fit_softmax(rows, penalty=penalty_F, steps=SEARCH_STEPS)
+            return self._losses(self._scores(weight_FDK), own_RK)[0], weight_FDK
 
-    def _scores(self, weight_FDK: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Yield scores (B, K) of the rows with a given label, each from its own world."""
-        flat_DX = weight_FDK.permute(1, 0, 2).flatten(1)
-        for rows, inputs_BD in self.design.chunks():
-            rows = slice(rows.start, min(rows.stop, self.num_given))
-            count = rows.stop - rows.start
-            if count > 0:
-                scores_BFK = (inputs_BD[:count] @ flat_DX).view(count, self.num_folds, -1)
-                own = self.fold_P[rows]
-                yield rows, scores_BFK[torch.arange(count, device=self.device), own]
-
-    def _probs(self, weight_FDK: Tensor) -> np.ndarray:
-        """Probabilities (N, K) of the rows with a given label, each from its own world."""
+        penalty_F, weight_FDK = _search(attempt, self.num_folds)
+        weight_FDK = fit_softmax(rows, penalty=penalty_F, steps=MORE_STEPS, start=weight_FDK)
         return np.concatenate(
             [score_BK.softmax(-1).cpu().numpy() for _, score_BK in self._scores(weight_FDK)]
         )
 
-    def _held_out_losses(
-        self, weight_FDK: Tensor, targets_WNK: np.ndarray, temperatures: Sequence[float] = (1.0,)
+    def _given_chunks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yield the inputs (B, D + 1) of the rows with a given label."""
+        for rows, inputs_BD in self.design.chunks():
+            rows = slice(rows.start, min(rows.stop, self.num_given))
+            if rows.stop > rows.start:
+                yield rows, inputs_BD[: rows.stop - rows.start]
+
+    def _chunks(self, targets_WRK: np.ndarray) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        num_worlds, kept, num_classes = targets_WRK.shape
+        for rows, inputs_BD in self.design.chunks():
+            inside_BF = self.inside_PF[rows].clone()
+            values = np.zeros((len(inputs_BD), num_worlds, num_classes), np.float32)
+            told = targets_WRK[:, rows].swapaxes(0, 1)
+            values[: len(told)] = told
+            numbers = np.arange(rows.start, rows.start + len(inputs_BD))
+            extra = numbers >= self.num_given
+            if num_worlds > 1:
+                values[extra] = np.eye(num_classes)[self.data.trusted[rows][extra]][:, None]
+            else:
+                inside_BF[torch.from_numpy(extra)] = 0
+            inside_BF[torch.from_numpy((numbers >= kept) & ~extra)] = 0
+            yield inputs_BD, torch.from_numpy(values).to(self.device), inside_BF
+
+    def _scores(self, weight_FDK: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Yield scores (B, K) of the rows with a given label, each from its own world."""
+        flat_DX = weight_FDK.permute(1, 0, 2).flatten(1)
+        for rows, inputs_BD in self._given_chunks():
+            scores_BFK = (inputs_BD @ flat_DX).view(len(inputs_BD), self.num_folds, -1)
+            yield rows, scores_BFK[torch.arange(len(inputs_BD), device=self.device), self.fold_P[rows]]
+
+    def _losses(
+        self,
+        scores: Iterable[tuple[slice, Tensor]],
+        targets_RK: np.ndarray,
+        temperatures: Sequence[float] = (1.0,),
     ) -> np.ndarray:
         """Mean cross-entropy (T, F) of each fold to its targets, which its own trusted labels did not make.
 
-        Scores are divided by each of T temperatures first.
+        Scores are divided by each of T temperatures first. Rows from R on do not count.
         """
         total_TF = np.zeros((len(temperatures), self.num_folds))
-        for rows, score_BK in self._scores(weight_FDK):
-            fold_B = self.fold_N[rows]
-            world_B = fold_B if len(targets_WNK) > 1 else 0
-            target_BK = targets_WNK[world_B, np.arange(rows.start, rows.stop)]
-            target_BK = torch.from_numpy(target_BK).to(self.device)
+        for rows, score_BK in scores:
+            target_BK = torch.from_numpy(targets_RK[rows]).to(self.device)
+            fold_B = self.fold_N[rows][: len(target_BK)]
             for total_F, temperature in zip(total_TF, temperatures, strict=True):
-                log_BK = (score_BK / temperature).log_softmax(-1)
+                log_BK = (score_BK[: len(target_BK)] / temperature).log_softmax(-1)
                 agreement_B = (target_BK * log_BK).sum(1, dtype=torch.float64)
                 total_F -= np.bincount(fold_B, agreement_B.cpu().numpy(), self.num_folds)
-        return total_TF / np.bincount(self.fold_N, minlength=self.num_folds)
+        return total_TF / np.maximum(np.bincount(self.fold_N[: len(targets_RK)], minlength=self.num_folds), 1)
 
     def probe(self) -> np.ndarray:
         """Probabilities (N, K) from a regression on the trusted rows alone, without those of the row's fold."""
         probs_NK = np.empty((self.num_given, self.data.num_classes), np.float32)
         for world in range(self.num_folds):
             inside = self.fold_N == world
-            probs_NK[inside] = self._probes.everywhere(world, self.num_given)[inside]
+            probs_NK[inside] = np.concatenate(
+                [self.probes.probs(world, inputs_BD) for _, inputs_BD in self._given_chunks()]
+            )[inside]
         return probs_NK
 
     @cached_property
-    def _probes(self) -> "_Probes":
+    def probes(self) -> "_Probes":
+        """Regressions on the trusted rows alone."""
         return _Probes(self.design, self.data, self.fold_P, self.num_folds)
 
-    # ---------------------------------------------------------------------------------------- first posteriors
 
-    def first_posteriors(self, given_NK: np.ndarray, prior_rows: float) -> np.ndarray:
-        """Targets (F, N, K): in world f, the posterior that the trusted rows outside fold f give."""
-        given, pairs = self.data.given, np.flatnonzero(self.data.trusted[: self.num_given] >= 0)
-        true, fold = self.data.trusted[pairs].astype(np.int64), self.fold_N[pairs]
-        counts = np.ones(len(pairs)) if self.data.trusted_count is None else self.data.trusted_count[pairs]
-        soft_counts = label_counts(given_NK, given)
-        targets_FNK = np.empty((self.num_folds, *given_NK.shape), np.float32)
-        for world in range(self.num_folds):
-            others = fold != world
-            probe_NK = self._probes.everywhere(world, self.num_given)
-            probe_MK = self._probes.nested(world, pairs, fold)
-            logs = np.log(np.maximum(np.stack([given_NK[pairs], probe_MK]), LOG_FLOOR))
-            trusted = TrustedRows(
-                log_probs=logs,
-                given=given[pairs].astype(np.int64),
-                true=true,
-                count=counts,
-                fold=fold,
-            ).only(others)
-            fit = fit_posterior(trusted, soft_counts, Form((0, 1), local=True), prior_rows=prior_rows)
-            one_fold = np.zeros(self.num_given, np.int32)
-            targets_FNK[world] = predict_by_fold({0: fit}, [given_NK, probe_NK], given, one_fold)
-            targets_FNK[world, pairs[others]] = np.eye(given_NK.shape[1], dtype=np.float32)[true[others]]
-        return targets_FNK
+class _Targets:
+    """What every row is thought to be in every world: a first posterior, or the truth where that is known there."""
+
+    def __init__(self, worlds: Worlds, given_NK: np.ndarray, prior_rows: float):
+        self.worlds = worlds
+        self.given_NK = given_NK
+        self.probes = worlds.probes
+        self.fits = [self._fit(world, prior_rows) for world in range(worlds.num_folds)]
+
+    def _fit(self, world: int, prior_rows: float) -> Posterior:
+        """Fit the first posterior on the trusted rows outside a fold."""
+        data, fold_N = self.worlds.data, self.worlds.fold_N
+        pairs = np.flatnonzero(data.trusted[: len(fold_N)] >= 0)
+        probe_MK = self.probes.nested(world, pairs, fold_N[pairs])
+        trusted = TrustedRows(
+            log_probs=_logs(self.given_NK[pairs], probe_MK),
+            given=data.given[pairs].astype(np.int64),
+            true=data.trusted[pairs].astype(np.int64),
+            count=np.ones(len(pairs)) if data.trusted_count is None else data.trusted_count[pairs],
+            fold=fold_N[pairs],
+        ).only(fold_N[pairs] != world)
+        soft_counts = label_counts(self.given_NK, data.given)
+        return fit_posterior(trusted, soft_counts, Form((0, 1), local=True), prior_rows=prior_rows)
+
+    def chunks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Yield rows with their inputs (B, D + 1) and targets (F, B, K), extra trusted rows included."""
+        worlds, data = self.worlds, self.worlds.data
+        for rows, inputs_BD in worlds.design.chunks():
+            given = data.given[rows].astype(np.int64)  # shorter than the chunk where extra rows follow
+            known = data.trusted[rows]
+            targets_FBK = np.zeros((worlds.num_folds, len(inputs_BD), data.num_classes), np.float32)
+            for world, fit in enumerate(self.fits):
+                probe_BK = self.probes.probs(world, inputs_BD[: len(given)])
+                logs = _logs(self.given_NK[rows], probe_BK)
+                targets_FBK[world, : len(given)] = fit.predict(list(logs), given)
+                told = np.flatnonzero((known >= 0) & (worlds.fold_P[rows].cpu().numpy() != world))
+                targets_FBK[world, told] = np.eye(data.num_classes, dtype=np.float32)[known[told]]
+            yield rows, inputs_BD, torch.from_numpy(targets_FBK).to(worlds.device)
+
+
+def _logs(*probs: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(np.stack(probs), LOG_FLOOR))
 
 
 class _Probes:
@@ -286,13 +333,9 @@ class _Probes:
         penalty_W = torch.full((len(self.left_out),), PROBE_PENALTY, device=design.device)
         self.weight_WDK = fit_softmax(rows, penalty=penalty_W, steps=PROBE_STEPS)
 
-    def everywhere(self, world: int, num_given: int) -> np.ndarray:
-        """Probabilities (N, K) from the probe without fold `world`."""
-        chunks = [
-            (inputs_BD @ self.weight_WDK[world]).softmax(-1).cpu().numpy()
-            for _, inputs_BD in self.design.chunks()
-        ]
-        return np.concatenate(chunks)[:num_given]
+    def probs(self, world: int, inputs_BD: Tensor) -> np.ndarray:
+        """Probabilities (B, K) from the probe without fold `world`."""
+        return (inputs_BD @ self.weight_WDK[world]).softmax(-1).cpu().numpy()
 
     def nested(self, world: int, rows: np.ndarray, fold: np.ndarray) -> np.ndarray:
         """Probabilities (M, K) of trusted rows, each from the probe without fold `world` and its own."""

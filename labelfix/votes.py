@@ -7,7 +7,7 @@ votes for is not its given label but the target of the row's world: what the tru
 make of that label. So wrong labels hardly vote, and no trusted label has a part in the votes of its own fold. An
 image does not vote on itself.
 
-Beyond `REFERENCE_ROWS` rows, neighbours are sought among that many of them: the cost grows with N, not with N^2.
+Neighbours are sought among at most `REFERENCE_ROWS` rows: the cost grows with N, not with N^2.
 
 N rows with a given label, B rows of a chunk, R rows that vote, J neighbours of a row, C components, K classes, W
 worlds.
@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from scipy import sparse
 from torch import Tensor
 
-__all__ = ["REFERENCE_ROWS", "neighbour_votes"]
+__all__ = ["neighbour_votes"]
 
 REFERENCE_ROWS = 100_000
 COMPONENTS = 256
@@ -45,22 +45,23 @@ def neighbour_votes(
     features
         Chunks of the rows' standardised features, in order: (rows, (B, D)). Rows from N on are left out.
     moments
-        (D, D) the features' matrix of second moments, up to a factor.
+        (D, D) X^T X of all rows, up to a factor.
     targets
-        (W, N, K) what every row votes for in each world; rows sum to 1. The first `REFERENCE_ROWS` rows vote: sort
-        them at random (by a hash) beforehand.
+        (W, R, K) what each of the first R rows, or of `REFERENCE_ROWS`, votes for in each world; rows sum to 1.
+        Where not all rows vote, they are to be in a random order.
     world
         (N,) whose targets are voted for, for every row.
     """
-    num_given, num_classes = targets.shape[1:]
-    components_ND = _principal_components(features, moments)[:num_given]
-    voters_RC = components_ND[:REFERENCE_ROWS]
+    targets = targets[:, :REFERENCE_ROWS]
+    num_given, num_voters, num_classes = len(world), *targets.shape[1:]
+    components_NC = _principal_components(features, moments)[:num_given]
+    voters_RC = components_NC[:num_voters]
     count = min(NEIGHBOURS, max(len(voters_RC) // ROWS_PER_NEIGHBOUR, LEAST_NEIGHBOURS), len(voters_RC) - 1)
     votes_NK = np.full((num_given, num_classes), 1 / num_classes, np.float32)
     if count < 1:
         return votes_NK
     for rows_B in torch.arange(num_given).split(max(1, COSINES_PER_CHUNK // len(voters_RC))):
-        cosine_BR = components_ND[rows_B] @ voters_RC.T
+        cosine_BR = components_NC[rows_B] @ voters_RC.T
         own = torch.nonzero(rows_B < len(voters_RC)).squeeze(1)
         cosine_BR[own, rows_B[own]] = -torch.inf
         nearest_BJ, voter_BJ = cosine_BR.topk(count, dim=1)
@@ -68,7 +69,7 @@ def neighbour_votes(
         votes_NK[rows_B.numpy()] = _counted(
             weight_BJ.cpu().numpy(),
             voter_BJ.cpu().numpy(),
-            targets[:, : len(voters_RC)],
+            targets,
             world[rows_B.numpy()],
         )
     return votes_NK
