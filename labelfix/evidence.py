@@ -6,7 +6,8 @@ For a row with given label g and evidence p^1 … p^E (class probabilities from 
 
 up to a constant. a_e = 1/E, b = 1 and all else 0 is Bayes' rule for class-conditional noise: the centre of the
 penalty. The terms in d let the given label count for less where the image is hard, which is how people (and
-networks) err. Which terms take part is chosen by the cross-validated likelihood on trusted rows: `choose_form`.
+networks) err. How far each group of terms is trusted is decided by the likelihood of trusted rows that did not fit
+it: `fit_average`.
 
 M trusted rows, n rows of a chunk, K classes, C candidate classes of a row, E kinds of evidence, P terms.
 """
@@ -16,10 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labelfix.sampling import effective_rows
 from labelfix.transition import LOG_FLOOR, Transition
 
-__all__ = ["Form", "Posterior", "TrustedRows", "choose_form", "fit_posterior", "ladder"]
+__all__ = ["Form", "Posterior", "TrustedRows", "fit_average", "fit_posterior", "forms"]
 
 # Standard deviation of the weights around Bayes' rule: a few dozen trusted rows outweigh it.
 WEIGHT_SPREAD = 1.0
@@ -27,9 +27,12 @@ BIAS_SPREAD = 0.3
 # Beyond so many classes, a trusted row is compared with its most probable ones only.
 FULL_CLASSES = 64
 CANDIDATES = 48
-# A larger form must beat the best smaller one by so many standard errors of their difference.
-MARGIN = 0.2
 NEWTON_STEPS = 25
+# The shares of the forms: rows that are spread over all forms beforehand, and steps.
+PRIOR_SHARE_ROWS = 5.0
+SHARE_STEPS = 200
+# With fewer trusted rows, there is nothing to go by: all evidence, weighed by its prior.
+LEAST_ROWS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,19 +97,17 @@ class Form:
         return np.array(chosen)
 
 
-def ladder(num_evidence: int, num_classes: int, *, votes: bool = False) -> list[Form]:
-    """Return the forms to choose from, smallest first; the first leaves the images out altogether."""
+def forms(num_evidence: int, num_classes: int, *, votes: bool = False) -> list[Form]:
+    """Return the forms to average; the first leaves the images out altogether."""
     every = tuple(range(num_evidence - votes))
-    num_evidence = len(every)
-    forms = [Form(()), *(Form((e,)) for e in every)]
-    if num_evidence > 1:
-        forms.append(Form(every))
-    forms.append(Form(every, local=True))
+    kinds = [(), *((e,) for e in every if len(every) > 1), every]
+    found = []
+    for with_votes in (False, True)[: 1 + votes]:
+        found += [Form(some, votes=with_votes) for some in kinds]
+        found.append(Form(every, local=True, votes=with_votes))
     if num_classes <= FULL_CLASSES:
-        forms.append(Form(every, local=True, bias=True))
-    if votes:
-        forms += [Form((), votes=True), Form(every, votes=True), Form(every, local=True, votes=True)]
-    return forms
+        found.append(Form(every, local=True, bias=True))
+    return found
 
 
 # -------------------------------------------------------------------------------------------------- the fit
@@ -114,15 +115,20 @@ def ladder(num_evidence: int, num_classes: int, *, votes: bool = False) -> list[
 
 @dataclass(frozen=True, kw_only=True)
 class Posterior:
-    """A fitted posterior: T, the form, and the weights (E + 4 + K,) of all terms, 0 where one takes no part."""
+    """A fitted posterior: T, and the weights (E + 4 + K,) of all terms, 0 where one takes no part."""
 
     transition: Transition
-    form: Form
     weights: np.ndarray
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the terms in d take part."""
+        num_evidence = len(self.weights) - 4 - len(self.transition.counts)
+        return bool(self.weights[num_evidence + 2 : num_evidence + 4].any())
 
     def uses(self, evidence: int) -> bool:
         """Return whether evidence number `evidence` counts for anything."""
-        return bool(self.weights[evidence]) or (evidence == 0 and self.form.local)
+        return bool(self.weights[evidence]) or (evidence == 0 and self.is_local)
 
     def predict(self, log_probs: Sequence[np.ndarray | None], given: np.ndarray) -> np.ndarray:
         """Return the posterior (n, K) float32 of rows with log-probabilities E x (n, K) and labels (n,).
@@ -138,7 +144,7 @@ class Posterior:
         for weight, log_p in zip(w[:num_evidence], log_probs, strict=True):
             if weight and log_p is not None:
                 scores += weight * log_p
-        if self.form.local:
+        if self.is_local:
             rows = np.arange(len(given))
             first = log_probs[0]
             assert first is not None
@@ -190,7 +196,7 @@ def fit_posterior(
         terms, true = _terms(trusted, log_t, form.bias)
         spread = np.where(columns >= num_evidence + 4, BIAS_SPREAD, WEIGHT_SPREAD)
         weights[columns] = _maximise(terms[:, :, columns], true, weights[columns], spread)
-    return Posterior(transition=transition, form=form, weights=weights)
+    return Posterior(transition=transition, weights=weights)
 
 
 def _candidates(trusted: TrustedRows) -> np.ndarray:
@@ -260,49 +266,51 @@ def _maximise(terms: np.ndarray, true: np.ndarray, centre: np.ndarray, spread: n
     return weights.round(6)  # the order of summation leaves no trace
 
 
-# --------------------------------------------------------------------------------------------------- selection
+# --------------------------------------------------------------------------------------------------- averaging
 
 
-def choose_form(
-    trusted: TrustedRows, soft_counts: np.ndarray, *, prior_rows: float, forms: Sequence[Form] | None = None
-) -> Form:
-    """Choose the form with the best cross-validated likelihood on the trusted rows.
+def fit_average(trusted: TrustedRows, soft_counts: np.ndarray, *, prior_rows: float) -> Posterior:
+    """Fit all forms, and average their weights by how well each foretells trusted rows that did not fit it.
 
-    A larger form is taken only where it beats the best smaller one by a fifth of a standard error of their paired
-    difference, so that no evidence makes the result worse than leaving it out.
+    The shares are those of stacking (Yao, Vehtari, Simpson & Gelman 2018, "Using stacking to average Bayesian
+    predictive distributions"): with them, the mixture of the forms' cross-validated predictions makes the trusted
+    rows likeliest. So a form that does harm gets next to no share, and forms that do as well as one another share,
+    where a choice of one would be decided by few rows. It is weights that are averaged, hence log-probabilities: the
+    average is a conditional logit too.
     """
-    forms = forms or ladder(len(trusted.log_probs), len(soft_counts), votes=trusted.votes)
-    every = Form(tuple(range(len(trusted.log_probs) - trusted.votes)), votes=trusted.votes)
-    if len(np.unique(trusted.fold)) < 2 or len(trusted) < 10:
-        return every  # too few to choose by: all evidence, weighed by its prior
-    weight = trusted.count
-    best, best_loss = None, np.zeros(0)
-    for form in forms:
-        loss = _cross_validated_loss(trusted, soft_counts, form, prior_rows)
-        if best is not None:
-            gain, error = _mean_and_error(best_loss - loss, weight)
-        if best is None or gain > MARGIN * error:
-            best, best_loss = form, loss
-    assert best is not None
-    return best
+    num_evidence, num_classes = len(trusted.log_probs), len(soft_counts)
+    if len(np.unique(trusted.fold)) < 2 or len(trusted) < LEAST_ROWS:
+        every = Form(tuple(range(num_evidence - trusted.votes)), votes=trusted.votes)
+        return fit_posterior(trusted, soft_counts, every, prior_rows=prior_rows)
+    every_form = forms(num_evidence, num_classes, votes=trusted.votes)
+    chances = np.stack([_held_out_chances(trusted, soft_counts, form, prior_rows) for form in every_form])
+    shares = _stacking_shares(chances, trusted.count)
+    fits = [fit_posterior(trusted, soft_counts, form, prior_rows=prior_rows) for form in every_form]
+    weights = shares @ np.stack([fit.weights for fit in fits])
+    return Posterior(transition=fits[0].transition, weights=weights.round(6))
 
 
-def _mean_and_error(values: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
-    """Return the weighted mean of values (M,) and its standard error."""
-    shares = weight / weight.sum()
-    mean = float(shares @ values)
-    rows = effective_rows(weight)
-    return mean, float(np.sqrt(shares @ np.square(values - mean) / max(rows - 1, 1e-9)))
+def _stacking_shares(chances: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Return the shares (G,) of G forms that give the true classes the chances (G, M), rows counting (M,) each.
+
+    Expectation-maximisation: every row is shared out over the forms by what each did for it.
+    """
+    shares = np.full(len(chances), 1 / len(chances))
+    for _ in range(SHARE_STEPS):
+        joint = shares[:, None] * chances
+        rows = (joint / joint.sum(0)) @ count
+        shares = (rows + PRIOR_SHARE_ROWS / len(chances)) / (count.sum() + PRIOR_SHARE_ROWS)
+    return shares
 
 
-def _cross_validated_loss(
+def _held_out_chances(
     trusted: TrustedRows, soft_counts: np.ndarray, form: Form, prior_rows: float
 ) -> np.ndarray:
-    """Negative log-likelihood (M,) of every trusted row under a fit without its fold."""
-    loss = np.empty(len(trusted))
+    """Return the probability (M,) of every trusted row's true class under a fit without its fold."""
+    chance = np.empty(len(trusted))
     for fold in np.unique(trusted.fold):
         inside = trusted.fold == fold
         fitted = fit_posterior(trusted.only(~inside), soft_counts, form, prior_rows=prior_rows)
         q = fitted.predict(list(trusted.log_probs[:, inside]), trusted.given[inside])
-        loss[inside] = -np.log(np.maximum(q[np.arange(len(q)), trusted.true[inside]], LOG_FLOOR))
-    return loss
+        chance[inside] = np.maximum(q[np.arange(len(q)), trusted.true[inside]], LOG_FLOOR)
+    return chance

@@ -1,7 +1,7 @@
 """The verdict stage: from predicted probabilities, given labels and trusted labels to a posterior per row.
 
 `labelfix.evidence` holds the model, a conditional logit over kinds of evidence. Here it is cross-fitted: the
-posterior of the rows of fold f, trusted or not, comes from a fit (form, transition matrix and weights) on the
+posterior of the rows of fold f, trusted or not, comes from a fit (transition matrix and weights) on the
 trusted rows outside fold f. So the posteriors of trusted rows are held out, and they stand for the posteriors of
 all other rows: both come from the same fits. Whatever a person is shown is measured on them. (As in all stacking,
 evidence of the other folds may have seen trusted labels of fold f, and the weights with it; no row's own has.)
@@ -17,7 +17,7 @@ import numpy as np
 from labelfix.calibration import Estimate, calibration_estimates, share
 from labelfix.config import VerdictConfig
 from labelfix.errors import InputError
-from labelfix.evidence import Posterior, TrustedRows, choose_form, fit_posterior
+from labelfix.evidence import Posterior, TrustedRows, fit_average
 from labelfix.folds import assign_folds
 from labelfix.guarantees import Guarantee, find_guarantee
 from labelfix.sampling import RANDOM_SAMPLE, row_counts
@@ -340,8 +340,7 @@ def fit_by_fold(
     fits = {}
     for fold in folds.tolist():
         others = trusted.only(trusted.fold != fold)
-        form = choose_form(others, soft_counts, prior_rows=prior_rows)
-        fits[fold] = fit_posterior(others, soft_counts, form, prior_rows=prior_rows)
+        fits[fold] = fit_average(others, soft_counts, prior_rows=prior_rows)
     return fits
 
 
