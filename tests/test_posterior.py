@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy.optimize import minimize
 
 from labelfix import InputError, verdict
 from labelfix.calibration import calibration_error
 from labelfix.config import VerdictConfig
-from labelfix.evidence import Form, TrustedRows, fit_posterior
+from labelfix.evidence import Form, TrustedRows, _stacking_shares, fit_average, fit_posterior, forms
 from labelfix.posterior import Action
 from labelfix.transition import label_counts
 
@@ -327,3 +328,45 @@ def test_one_fit_per_fold_even_without_trusted_rows_there():
     fold[chosen[:3]] = 1
     fold[::7] = 2  # fold 2 may have no trusted row at all
     assert np.isfinite(verdict(probs, labels, chosen, true[chosen], folds=fold).soft_label).all()
+
+
+# --------------------------------------------------------------------------------------------------- averaging
+
+
+def test_shares_of_the_forms_make_the_trusted_rows_likeliest():
+    rng = np.random.default_rng(0)
+    chances, count = rng.uniform(0.02, 1, (3, 400)), rng.uniform(0.2, 1, 400)
+    chances[2] *= 0.3  # hardly ever right
+    shares = _stacking_shares(chances, count)
+
+    def loss(free):
+        share = np.exp(np.append(free, 0.0))
+        return -(count @ np.log(share / share.sum() @ chances))
+
+    best = np.exp(np.append(minimize(loss, np.zeros(2)).x, 0.0))
+    # five rows out of some 240 are shared out beforehand
+    np.testing.assert_allclose(shares, best / best.sum(), atol=0.02)
+    assert shares.sum() == pytest.approx(1.0)
+    assert shares[2] < 0.02
+
+
+def test_forms_that_do_equally_well_share():
+    chances = np.tile(np.random.default_rng(0).uniform(0.02, 1, 50), (4, 1))
+    np.testing.assert_allclose(_stacking_shares(chances, np.ones(50)), 0.25)
+
+
+def test_an_average_weighs_every_form_by_its_share():
+    """Its weights are between those of the forms, and near those of the form that foretells best."""
+    probs, labels, true, chosen = planted(sharpness=6.0, noise=0.6)
+    trusted = TrustedRows(
+        log_probs=np.log(np.maximum(probs[chosen], 1e-6))[None].astype(np.float32), given=labels[chosen],
+        true=true[chosen], count=np.ones(len(chosen)), fold=np.arange(len(chosen)) % 5,
+    )  # fmt: skip
+    counts = label_counts(probs, labels)
+    average = fit_average(trusted, counts, prior_rows=5.0)
+    alone = {form: fit_posterior(trusted, counts, form, prior_rows=5.0).weights for form in forms(1, 5)}
+    stacked = np.stack(list(alone.values()))
+    assert (stacked.min(0) - 1e-6 <= average.weights).all()
+    assert (average.weights <= stacked.max(0) + 1e-6).all()
+    without_images = alone[Form(())][0]
+    assert without_images == 0 < 0.9 * alone[Form((0,))][0] < average.weights[0]
