@@ -275,8 +275,8 @@ def fit_average(trusted: TrustedRows, soft_counts: np.ndarray, *, prior_rows: fl
     The shares are those of stacking (Yao, Vehtari, Simpson & Gelman 2018, "Using stacking to average Bayesian
     predictive distributions"): with them, the mixture of the forms' cross-validated predictions makes the trusted
     rows likeliest. So a form that does harm gets next to no share, and forms that do equally well share, where few
-    rows would decide which one to choose. Weights are averaged, hence log-probabilities: the average is a conditional
-    logit too.
+    rows would decide which one to choose. It is weights that are averaged, hence log-probabilities, and the average
+    is a conditional logit too.
     """
     num_evidence, num_classes = len(trusted.log_probs), len(soft_counts)
     if len(np.unique(trusted.fold)) < 2 or len(trusted) < LEAST_ROWS:
