@@ -6,14 +6,18 @@ shrunk towards a sphere by the oracle-approximating estimator (OAS; Chen, Wiesel
 algorithms for MMSE covariance estimation", equation 23), whose strength is a formula, so that it holds with fewer
 rows than features too.
 
-With features x from the mean of all rows, class means M and shares P, the scores are
+With class means m_k, class sizes c_k and the covariance S within classes, the scores are
 
-    x^T S^-1 m_k - m_k^T S^-1 m_k / 2 + log p_k,    S = A - M P M^T,    A = (1 - s) X^T X / n + s v I.
+    -(x - m_k)^T S^-1 (x - m_k) / 2 + log c_k.
 
-One factor of A serves all rows: without a row of its own, A and M lose a matrix and vectors of rank one, and its
-scores follow from x^T A^-1 M and x^T A^-1 x (Sherman & Morrison 1950). So no fold has to be held out, and every row
-is judged by all others. What is not taken back is the row's small part in the mean of all, in the shrinkage, and in
-the (K, K) matrix that leads from A to S: the tests hold it to 5 / n on average, in log-probability.
+One factor of S serves all rows. Without a row of its own, of which the targets t_k sum to 1,
+
+    x - m_k   becomes  r_k (x - m_k),  r_k = c_k / (c_k - t_k),
+    S         loses    sum_k a_k (x - m_k)(x - m_k)^T,  a_k = t_k r_k (1 - s) / n,
+
+with s the share of the sphere in S. With a the sum of the a_k and z = x - sum_k a_k m_k / a, the sum is taken as
+a z z^T, which it is where the row is of one class, so that S^-1 follows from Sherman & Morrison (1950). So no fold has
+to be held out, and every row is judged by all others. Not taken back is the row's part in s, n and the mean of all.
 
 B rows of a chunk, D features, K classes, n rows in all.
 """
@@ -37,54 +41,48 @@ class Discriminant:
     Attributes
     ----------
     mean
-        (D,) of all rows.
+        (D,) of all rows, from which x and m_k are taken.
     whiten
-        (D, D): L^-T, where L L^T = A.
+        (D, D): L^-T, where L L^T = S.
     direction
-        (D, K): A^-1 M.
-    inner, outer
-        (K, K): M^T A^-1 M, and what leads from x^T A^-1 M to x^T S^-1 M.
+        (D, K): S^-1 M.
+    inner
+        (K, K): M^T S^-1 M.
     count
         (K,) rows of every class, those that it has beforehand included.
     own_part
-        What a row's outer product counts for in A: (1 - s) / n.
+        What a row's outer product counts for in S: (1 - s) / n.
     """
 
     mean: Tensor
     whiten: Tensor
     direction: Tensor
     inner: Tensor
-    outer: Tensor
     count: Tensor
     own_part: float
 
     @classmethod
     def fit(cls, gram: Tensor, sums: Tensor) -> "Discriminant":
         """Fit to X^T X (D + 1, D + 1) and X^T targets (D + 1, K) of n rows, a constant 1 the last feature."""
-        gram, sums = gram.double(), sums.double()
+        device, gram, sums = gram.device, gram.cpu().double(), sums.cpu().double()
         mean_D = gram[:-1, -1] / gram[-1, -1]
         count_K = sums[-1] + PRIOR_ROWS
-        total = count_K.sum()
+        total = float(count_K.sum())
         mean_DK = (sums[:-1] - mean_D.unsqueeze(1) * sums[-1]) / count_K
-        moments_DD = (gram[:-1, :-1] - gram[-1, -1] * torch.outer(mean_D, mean_D)) / total
-        share, sphere = shrinkage(moments_DD - (mean_DK * (count_K / total)) @ mean_DK.T, float(total))
-        identity_DD = torch.eye(len(mean_D), dtype=gram.dtype, device=gram.device)
-        factor_DD = torch.linalg.cholesky((1 - share) * moments_DD + share * sphere * identity_DD)
+        moments_DD = gram[:-1, :-1] - gram[-1, -1] * torch.outer(mean_D, mean_D)
+        within_DD = (moments_DD - (mean_DK * count_K) @ mean_DK.T) / total
+        share, sphere = shrinkage(within_DD, total)
+        identity_DD = torch.eye(len(mean_D), dtype=gram.dtype)
+        factor_DD = torch.linalg.cholesky((1 - share) * within_DD + share * sphere * identity_DD)
         whiten_DD = torch.linalg.solve_triangular(factor_DD, identity_DD, upper=False).T
         direction_DK = whiten_DD @ (whiten_DD.T @ mean_DK)
-        inner_KK = mean_DK.T @ direction_DK
-        outer_KK = torch.linalg.inv(
-            torch.eye(len(count_K), dtype=gram.dtype, device=gram.device)
-            - (1 - share) * (count_K / total).unsqueeze(1) * inner_KK
-        )
         return cls(
-            mean=mean_D.float(),
-            whiten=whiten_DD.float(),
-            direction=direction_DK.float(),
-            inner=inner_KK.float(),
-            outer=outer_KK.float(),
-            count=count_K.float(),
-            own_part=(1 - share) / float(total),
+            mean=mean_D.float().to(device),
+            whiten=whiten_DD.float().to(device),
+            direction=direction_DK.float().to(device),
+            inner=(mean_DK.T @ direction_DK).float().to(device),
+            count=count_K.float().to(device),
+            own_part=(1 - share) / total,
         )
 
     def scores(self, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -98,20 +96,19 @@ class Discriminant:
             (B, K) what each row was in the fit; 0 for rows that had no part in it.
         """
         centred_BD = inputs - self.mean
-        length_B1 = (centred_BD @ self.whiten).square().sum(1, keepdim=True)  # x^T A^-1 x
-        part_B1 = self.own_part * (targets.sum(1, keepdim=True) > 0)
-        towards_BK = centred_BD @ self.direction  # x^T A^-1 M
-        # a class mean without the row is m - pull (x - m)
-        pull_BK = targets / (self.count - targets)
-        without_BK = towards_BK - pull_BK * (length_B1 - towards_BK)
-        rest_B1 = 1 - part_B1 * length_B1
-        inner_K = self.inner.diagonal()
-        gap_BK = length_B1 - 2 * towards_BK + inner_K  # (x - m)^T A^-1 (x - m)
-        change_BK = pull_BK**2 * gap_BK - 2 * pull_BK * (towards_BK - inner_K)
-        change_BK = change_BK + part_B1 / rest_B1 * without_BK**2
-        norm_BK = (self.inner @ self.outer).diagonal() + change_BK
-        prior_BK = torch.log(self.count - targets)
-        return (without_BK / rest_B1) @ self.outer - 0.5 * norm_BK + prior_BK
+        length_B1 = (centred_BD @ self.whiten).square().sum(1, keepdim=True)  # x^T S^-1 x
+        towards_BK = centred_BD @ self.direction  # x^T S^-1 M
+        ratio_BK = self.count / (self.count - targets)
+        part_BK = self.own_part * targets * ratio_BK
+        part_B1 = part_BK.sum(1, keepdim=True)
+        of_class_BK = part_BK / part_B1.clamp(min=1e-30)
+        inner_BK = of_class_BK @ self.inner
+        along_B1 = (of_class_BK * towards_BK).sum(1, keepdim=True)
+        own_B1 = length_B1 - 2 * along_B1 + (of_class_BK * inner_BK).sum(1, keepdim=True)  # z^T S^-1 z
+        across_BK = length_B1 - towards_BK - along_B1 + inner_BK  # z^T S^-1 (x - m)
+        distance_BK = length_B1 - 2 * towards_BK + self.inner.diagonal()
+        distance_BK = distance_BK + part_B1 / (1 - part_B1 * own_B1) * across_BK.square()
+        return torch.log(self.count - targets) - 0.5 * ratio_BK.square() * distance_BK
 
 
 def shrinkage(covariance: Tensor, rows: float) -> tuple[float, float]:
