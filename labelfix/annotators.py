@@ -28,7 +28,7 @@ def vote_likelihood(
     fold: np.ndarray,
     *,
     trusted_count: np.ndarray,
-    prior_rows: float,
+    prior_rows: float | None,
 ) -> np.ndarray:
     """Return how likely each image's labels are under each true class, (N, K) float32, rows summing to 1.
 

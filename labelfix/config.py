@@ -309,14 +309,15 @@ class VerdictConfig:
     Attributes
     ----------
     prior_rows
-        Strength of the Dirichlet prior on each row of the transition matrix, in trusted rows.
+        Strength of the Dirichlet prior on each row of the transition matrix, in trusted rows; None takes the one
+        under which the trusted rows are likeliest.
     interval
         Coverage of every interval that is shown, and of the promise.
     max_fix_error
         Promise that at most this share of the automatic fixes is wrong; None fixes nothing by itself.
     """
 
-    prior_rows: float = 5.0
+    prior_rows: float | None = None
     interval: float = 0.95
     max_fix_error: float | None = None
 

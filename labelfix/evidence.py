@@ -21,8 +21,10 @@ from labelfix.transition import LOG_FLOOR, Transition
 
 __all__ = ["Form", "Posterior", "TrustedRows", "fit_average", "fit_posterior", "forms"]
 
-# Standard deviation of the weights around Bayes' rule: a few dozen trusted rows outweigh it.
+# Standard deviation of the weights around Bayes' rule: a few dozen trusted rows outweigh it. What the given label
+# counts for beyond T is known least beforehand.
 WEIGHT_SPREAD = 1.0
+GIVEN_SPREAD = 3.0
 BIAS_SPREAD = 0.3
 # Beyond so many classes, a trusted row is compared with its most probable ones only.
 FULL_CLASSES = 64
@@ -164,7 +166,7 @@ def _best_score(log_p: np.ndarray) -> np.ndarray:
 
 
 def fit_posterior(
-    trusted: TrustedRows, soft_counts: np.ndarray, form: Form, *, prior_rows: float
+    trusted: TrustedRows, soft_counts: np.ndarray, form: Form, *, prior_rows: float | None
 ) -> Posterior:
     """Fit the weights by penalised maximum likelihood; without trusted rows they stay at Bayes' rule.
 
@@ -182,7 +184,7 @@ def fit_posterior(
     form
         Which terms take part.
     prior_rows
-        Strength of the transition matrix's prior.
+        Strength of the transition matrix's prior; None takes the likeliest.
     """
     num_evidence, num_classes = len(trusted.log_probs), len(soft_counts)
     weight = trusted.count
@@ -195,6 +197,7 @@ def fit_posterior(
         log_t = transition.log_without_own(trusted.true, trusted.given, weight)
         terms, true = _terms(trusted, log_t, form.bias)
         spread = np.where(columns >= num_evidence + 4, BIAS_SPREAD, WEIGHT_SPREAD)
+        spread[columns == num_evidence + 1] = GIVEN_SPREAD
         weights[columns] = _maximise(terms[:, :, columns], true, weights[columns], spread)
     return Posterior(transition=transition, weights=weights)
 
@@ -269,7 +272,7 @@ def _maximise(terms: np.ndarray, true: np.ndarray, centre: np.ndarray, spread: n
 # --------------------------------------------------------------------------------------------------- averaging
 
 
-def fit_average(trusted: TrustedRows, soft_counts: np.ndarray, *, prior_rows: float) -> Posterior:
+def fit_average(trusted: TrustedRows, soft_counts: np.ndarray, *, prior_rows: float | None) -> Posterior:
     """Fit all forms, and average their weights by how well each foretells trusted rows that did not fit it.
 
     The shares are those of stacking (Yao, Vehtari, Simpson & Gelman 2018, "Using stacking to average Bayesian
@@ -304,7 +307,7 @@ def _stacking_shares(chances: np.ndarray, count: np.ndarray) -> np.ndarray:
 
 
 def _held_out_chances(
-    trusted: TrustedRows, soft_counts: np.ndarray, form: Form, prior_rows: float
+    trusted: TrustedRows, soft_counts: np.ndarray, form: Form, prior_rows: float | None
 ) -> np.ndarray:
     """Return the probability (M,) of every trusted row's true class under a fit without its fold."""
     chance = np.empty(len(trusted))

@@ -334,7 +334,7 @@ def _gather(
 
 
 def fit_by_fold(
-    trusted: TrustedRows, soft_counts: np.ndarray, folds: np.ndarray, prior_rows: float
+    trusted: TrustedRows, soft_counts: np.ndarray, folds: np.ndarray, prior_rows: float | None
 ) -> dict[int, Posterior]:
     """Return one fit per fold, on the trusted rows outside it."""
     fits = {}

@@ -52,7 +52,7 @@ TARGET_BYTES = 4 << 30
 
 
 def regression_evidence(
-    data: HeadData, fold: np.ndarray, *, prior_rows: float, device: torch.device, progress: Progress
+    data: HeadData, fold: np.ndarray, *, prior_rows: float | None, device: torch.device, progress: Progress
 ) -> dict[str, np.ndarray]:
     """Return probabilities (N, K) float32 by name: ``given`` and, where there are trusted pairs, the others.
 
@@ -106,7 +106,7 @@ class Worlds:
         gram_DD = by_fold_GDD.sum(0)
         return gram_DD, gram_DD - by_fold_GDD[:-1]
 
-    def evidence(self, prior_rows: float, progress: Progress) -> dict[str, np.ndarray]:
+    def evidence(self, prior_rows: float | None, progress: Progress) -> dict[str, np.ndarray]:
         """Return what `regression_evidence` returns, for the rows as they are ordered here."""
         has_pairs = (self.data.trusted[: self.num_given] >= 0).any()
         with progress.stage("Fitting classifiers", 5 if has_pairs else 1, "steps") as advance:
@@ -142,11 +142,9 @@ class Worlds:
         kept = min(self.num_given, max(TARGET_BYTES // (4 * self.num_folds * num_classes), 1))
         own_NK = np.empty((self.num_given, num_classes), np.float32)
         kept_FRK = np.empty((self.num_folds, kept, num_classes), np.float32)
-        sums_FDK = torch.zeros(
-            self.num_folds, self.design.width, num_classes, dtype=torch.float64, device=self.device
-        )
+        sums_FDK = torch.zeros(self.num_folds, self.design.width, num_classes, dtype=torch.float64)
         for rows, inputs_BD, targets_FBK in targets.chunks():
-            sums_FDK += inputs_BD.T @ targets_FBK
+            sums_FDK += (inputs_BD.T @ targets_FBK).cpu()
             fold_B = self.fold_N[rows]  # shorter than the chunk where extra rows follow
             given_FBK = targets_FBK[:, : len(fold_B)].cpu().numpy()
             own_NK[rows] = given_FBK[fold_B, np.arange(len(fold_B))]
@@ -269,13 +267,13 @@ class Worlds:
 class _Targets:
     """What every row is thought to be in every world: a first posterior, or the truth where that is known there."""
 
-    def __init__(self, worlds: Worlds, given_NK: np.ndarray, prior_rows: float):
+    def __init__(self, worlds: Worlds, given_NK: np.ndarray, prior_rows: float | None):
         self.worlds = worlds
         self.given_NK = given_NK
         self.probes = worlds.probes
         self.fits = [self._fit(world, prior_rows) for world in range(worlds.num_folds)]
 
-    def _fit(self, world: int, prior_rows: float) -> Posterior:
+    def _fit(self, world: int, prior_rows: float | None) -> Posterior:
         """Fit the first posterior on the trusted rows outside a fold."""
         data, fold_N = self.worlds.data, self.worlds.fold_N
         pairs = np.flatnonzero(data.trusted[: len(fold_N)] >= 0)

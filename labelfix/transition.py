@@ -2,7 +2,8 @@
 
 Every row of T is a Dirichlet posterior mean: pseudo-counts from the prior, plus the trusted rows of class k. The
 prior is one share of right labels for all classes; what is left goes where the rows that look like class k are
-labelled, so that T holds with many classes and few trusted rows, and for classes without any.
+labelled, so that T holds with many classes and few trusted rows, and for classes without any. How much the prior
+counts for is decided by how well it foretells the trusted rows (empirical Bayes).
 
 N rows, K classes, M trusted rows.
 """
@@ -11,11 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse, stats
+from scipy.special import gammaln
 
 __all__ = ["NoiseMatrix", "Transition", "confusion_prior"]
 
 ROWS_PER_CHUNK = 65536
 LOG_FLOOR = 1e-12
+# Of the prior, to choose from: what foretells nothing counts for few rows.
+STRENGTHS = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +69,14 @@ def confusion_prior(counts: np.ndarray, agree: float | None) -> np.ndarray:
     return agree * np.eye(len(counts)) + (1 - agree) * off / off.sum(1, keepdims=True)
 
 
+def _log_evidence(pseudo: np.ndarray, counts: np.ndarray) -> float:
+    """Return the log-likelihood of counts (K, K) under Dirichlet priors of their rows, up to a constant."""
+    seen = counts > 0  # the others add nothing, and a prior may be 0 there
+    cells = gammaln(counts[seen] + pseudo[seen]) - gammaln(pseudo[seen])
+    rows = gammaln(pseudo.sum(1)) - gammaln((counts + pseudo).sum(1))
+    return round(float(cells.sum() + rows.sum()), 6)  # the order of summation leaves no trace
+
+
 @dataclass(frozen=True, kw_only=True)
 class Transition:
     """A transition matrix: pseudo-counts of the prior and (weighted) counts of trusted rows, both (K, K)."""
@@ -74,19 +86,27 @@ class Transition:
 
     @classmethod
     def fit(
-        cls, true: np.ndarray, given: np.ndarray, weight: np.ndarray, soft_counts: np.ndarray, strength: float
+        cls,
+        true: np.ndarray,
+        given: np.ndarray,
+        weight: np.ndarray,
+        soft_counts: np.ndarray,
+        strength: float | None,
     ) -> "Transition":
         """Count trusted rows, true (M,), given (M,), weight (M,) with mean 1, on top of `confusion_prior`.
 
-        `strength` is the weight of the prior on each row of the matrix, in trusted rows.
+        `strength` is the weight of the prior on each row of the matrix, in trusted rows. None takes that one of
+        `STRENGTHS` under which the counts are likeliest: a prior that foretells them well counts for more.
         """
         agree = None
         if len(true):
             agree = (np.sum(weight * (true == given)) + 1.0) / (np.sum(weight) + 2.0)
-        pseudo = strength * confusion_prior(soft_counts, agree)
-        counts = np.zeros_like(pseudo)
+        prior = confusion_prior(soft_counts, agree)
+        counts = np.zeros_like(prior)
         np.add.at(counts, (true, given), weight)
-        return cls(pseudo=pseudo, counts=counts)
+        if strength is None:
+            strength = max(STRENGTHS, key=lambda s: _log_evidence(s * prior, counts))
+        return cls(pseudo=strength * prior, counts=counts)
 
     @property
     def probability(self) -> np.ndarray:

@@ -150,7 +150,10 @@ def clean(
     ] = Config.device,
     seed: Annotated[int, _option(MSLG, "Of every random choice.")] = Config.seed,
     prior_rows: Annotated[
-        float, _option(VERDICT, "Strength of the transition matrix's prior, in trusted rows.")
+        float | None,
+        _option(
+            VERDICT, "Strength of the transition matrix's prior, in trusted rows.  [default: the likeliest]"
+        ),
     ] = VerdictConfig.prior_rows,
     interval: Annotated[float, _option(VERDICT, "Coverage of every interval.")] = VerdictConfig.interval,
     max_fix_error: Annotated[

@@ -254,7 +254,7 @@ def _cleanlab(probs: np.ndarray, given: np.ndarray) -> _Answer:
 
 
 def _forward(
-    worlds: Worlds, probs: np.ndarray, task: LabelTask, rows: np.ndarray, prior_rows: float
+    worlds: Worlds, probs: np.ndarray, task: LabelTask, rows: np.ndarray, prior_rows: float | None
 ) -> np.ndarray:
     """Forward correction with the trusted transition matrix (Patrini et al. 2017), by expectation-maximisation.
 
