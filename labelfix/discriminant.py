@@ -16,8 +16,9 @@ One factor of S serves all rows. Without a row of its own, of which the targets 
     S         loses    sum_k a_k (x - m_k)(x - m_k)^T,  a_k = t_k r_k (1 - s) / n,
 
 with s the share of the sphere in S. With a the sum of the a_k and z = x - sum_k a_k m_k / a, the sum is taken as
-a z z^T, which it is where the row is of one class, so that S^-1 follows from Sherman & Morrison (1950). So no fold has
-to be held out, and every row is judged by all others. Not taken back is the row's part in s, n and the mean of all.
+a z z^T, which it is where the row is of one class, so that S^-1 follows from Sherman & Morrison (1950). So no fold
+is held out, and every row is judged by all others. What is not taken back is the row's part in s, n and the mean of
+all rows.
 
 B rows of a chunk, D features, K classes, n rows in all.
 """

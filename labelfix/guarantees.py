@@ -7,17 +7,18 @@ starts at the threshold that is most worth while by confidences (`worth`), witho
 row, and goes on to lower ones until its first failure. So the promise as a whole fails with probability at most
 1 - coverage over the draw of the trusted rows.
 
-Rows that were chosen for verification by an earlier ranking lie unevenly in the present one. Their test holds where
-errors depend on confidence and get no rarer with doubt. Errors may then all lie among the fixes below some
-confidence; so all fixes are taken to be as thinly verified as those are where that is least. With S_j the share of
-the fixes in the bands from j down and N_j the verified rows in them, d = min_j N_j / S_j, and p_h the error of band
-h, growing with doubt,
+Rows that were chosen for verification by an earlier ranking lie unevenly in the present one. Their test holds
+where errors are alike within a band of some twenty verified rows of like confidence, and no rarer in a band of more
+doubt. They may then all lie among the fixes below some confidence; so all fixes are taken to be as thinly verified
+as those are where that is least. With S_j the share of the fixes in the bands from j down and N_j the verified rows
+in them, d = min_j N_j / S_j, and p_h the error of band h, growing with doubt,
 
     sum_h n_h p_h = sum_j (p_j - p_(j-1)) N_j >= d sum_j (p_j - p_(j-1)) S_j = d sum_h s_h p_h,
 
 so that d times the share of wrong fixes is the least number of verified ones that are expected to be wrong, however
 the errors lie; and unequal chances that sum to it come out low less often than equal ones (Hoeffding 1956, "On the
-distribution of the number of successes in independent trials").
+distribution of the number of successes in independent trials"). That is for fixes without end; where they end, the
+test is hypergeometric, and the tests hold it to its risk by enumeration.
 
 n held-out trusted rows that are suspects, of which k have a wrong fix; N_fix fixes on rows that are not trusted.
 """
@@ -148,23 +149,24 @@ class _Seen:
             return _Verified(count, int(self.wrong[:count].sum()), fixes, 1.0)
         if not fixes:
             return _Verified(0, 0, 0, 1.0)
-        shares, rows, wrong = [], [], []
+        shares, seen, rows, wrong = [], [], [], []
         start, above = 0, len(others)
         for end in _band_ends(self.confidence[:count]):
             weight = pool_weights(self.weight[start:end], self.sample[start:end])
+            seen.append(end - start)
             rows.append(effective_rows(weight))
             wrong.append(rows[-1] * (weight @ self.wrong[start:end]) / weight.sum())
             below = int(np.searchsorted(others, self.confidence[end - 1]))
             shares.append((above - below) / fixes)
             start, above = end, below
-        share_H, rows_H = np.array(shares), np.array(rows)
-        if (share_H * rows_H.sum() > MOST_UNEVEN * rows_H).any():
+        share_H, seen_H, rows_H = np.array(shares), np.array(seen), np.array(rows)
+        if (share_H * count > MOST_UNEVEN * seen_H).any():
             return _Verified(0, 0, fixes, 1.0)
-        share_from, rows_from = (
+        share_from, seen_from = (
             share_H[::-1].cumsum(),
-            rows_H[::-1].cumsum(),
+            seen_H[::-1].cumsum(),
         )  # of the bands from each one down
-        density = rows_from[share_from > 0] / share_from[share_from > 0] / rows_H.sum()
+        density = seen_from[share_from > 0] / share_from[share_from > 0] / count
         return _Verified(
             math.floor(rows_H.sum() + EQUAL),
             math.ceil(sum(wrong) - EQUAL),

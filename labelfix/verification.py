@@ -29,10 +29,10 @@ __all__ = ["Verification", "plan_verification", "write_verification"]
 # How much of the draw is aside from the fixes, one half of it rows in doubt, the other rows at random.
 ASIDE_SHARE, LEAST_ASIDE = 0.05, 4
 GROWTH = 1.1
-# Rows to verify are drawn from so many times as many fixes at the least, so that verifying pays, unless a promise
-# about these is less likely than not.
-LEAST_FIXES_PER_ROW = 3
-LEAST_CHANCE = 0.5
+# Verifying pays where at least so many fixes per verified row are left to be promised; plans with fewer count less.
+FIXES_LEFT_PER_ROW = 2
+# With less of a chance there is no promise to work towards: of so many fixes per row, then.
+LEAST_CHANCE, FIXES_PER_ROW = 0.05, 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,15 +150,18 @@ def _fixes_within_reach(
     `confidence` is of all fixes, descending; `drawn` of them will be verified, and the share `random_share` of them
     is already.
     """
-    sizes = {math.ceil(drawn * GROWTH**step) for step in range(200)} | {len(confidence)}
-    plans = []
-    for size in sorted(size for size in sizes if drawn < size <= len(confidence)):
+
+    def plan(size: int) -> tuple[float, float]:
+        """Return what it is worth to aim at `size` fixes, and the chance."""
         rate = planned_error(confidence[:size])
         verified, left = math.floor(drawn + random_share * size), math.ceil(size - drawn)
         chance = chance_to_promise(rate, verified, left, max_fix_error, 1 - coverage)
-        plans.append((worth(chance, left), chance, size))
-    paying = max((plan for plan in plans if plan[2] >= LEAST_FIXES_PER_ROW * drawn), default=(0.0, 0.0, 0))
-    if paying[1] < LEAST_CHANCE:
-        paying = max([paying, *plans])
-    best_worth, chance, size = paying
-    return (size, chance) if best_worth > 0 else (min(len(confidence), math.ceil(10 * drawn)), 0.0)
+        return worth(chance, left) * min(left / (FIXES_LEFT_PER_ROW * drawn), 1.0), chance
+
+    sizes = {math.ceil(drawn * GROWTH**step) for step in range(200)} | {len(confidence)}
+    plans = [(*plan(size), size) for size in sorted(sizes) if drawn < size <= len(confidence)]
+    _, chance, size = max(plans, default=(0.0, 0.0, 0))
+    if chance < LEAST_CHANCE:
+        size = min(len(confidence), math.ceil(FIXES_PER_ROW * drawn))
+        chance = plan(size)[1] if size > drawn else 0.0
+    return size, chance
