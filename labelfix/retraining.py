@@ -46,7 +46,6 @@ PROBE_PENALTY = 3.0
 SEARCH_STEPS, MORE_STEPS, PROBE_STEPS = 6, 8, 12
 TEMPERATURES = tuple(2 ** (step / 2) for step in range(13))
 SCORES_PER_CHUNK = 1 << 22
-ROWS_PER_CHUNK = 65536
 # Targets are kept for all worlds at once, of as many rows as that allows: those are retrained on, and vote.
 TARGET_BYTES = 4 << 30
 
@@ -159,33 +158,37 @@ class Worlds:
         With many features it is far too sure of itself: it speaks at the temperature at which it agrees best with
         the targets of the fold that it speaks for.
         """
-        score_NK = torch.empty(own_NK.shape, device=self.device)
+        probs_NK = np.empty_like(own_NK)  # scores at first
         for rows, inputs_BD in self.design.chunks():
             for fold, fitted in enumerate(discriminants):
-                here = torch.nonzero(self.fold_P[rows] == fold).squeeze(1)
-                target_BK = torch.from_numpy(own_NK[rows.start + here.cpu().numpy()]).to(self.device)
-                score_NK[rows.start + here] = fitted.scores(inputs_BD[here, :-1], target_BK)
-        chunks = ((slice(at, at + ROWS_PER_CHUNK), score_NK[at : at + ROWS_PER_CHUNK])
-                  for at in range(0, self.num_given, ROWS_PER_CHUNK))  # fmt: skip
-        losses_TF = self._losses(chunks, own_NK, TEMPERATURES)
-        best_N = np.array(TEMPERATURES)[losses_TF.argmin(0)][self.fold_N]
-        best_N1 = torch.from_numpy(best_N).to(self.device, torch.float32).unsqueeze(1)
-        return (score_NK / best_N1).softmax(-1).cpu().numpy()
+                here_B = torch.nonzero(self.fold_P[rows] == fold).squeeze(1)
+                row_B = rows.start + here_B.cpu().numpy()
+                target_BK = torch.from_numpy(own_NK[row_B]).to(self.device)
+                probs_NK[row_B] = fitted.scores(inputs_BD[here_B, :-1], target_BK).cpu().numpy()
+        losses_TF = self._losses(self._in_chunks(probs_NK), own_NK, TEMPERATURES)
+        temperature_F = np.array(TEMPERATURES, np.float32)[losses_TF.argmin(0)]
+        for rows, score_BK in self._in_chunks(probs_NK):
+            temperature_B1 = torch.from_numpy(temperature_F[self.fold_N[rows]]).to(self.device).unsqueeze(1)
+            probs_NK[rows] = (score_BK / temperature_B1).softmax(-1).cpu().numpy()
+        return probs_NK
+
+    def _in_chunks(self, values_NK: np.ndarray) -> Iterator[tuple[slice, Tensor]]:
+        for rows, _ in self._given_chunks():
+            yield rows, torch.from_numpy(values_NK[rows]).to(self.device)
 
     # -------------------------------------------------------------------------------------- cross-fitted fits
 
     def out_of_fold(self, targets_WRK: np.ndarray) -> np.ndarray:
         """Fit a regression in every world; return the probabilities (N, K) of all rows.
 
-        Targets are of the first R rows; those of each world, W = F, or the same for all, W = 1. Extra trusted rows
-        take part with their truth in the former case alone.
+        Targets are of the first R rows; those of each world, W = F, or the same for all, W = 1. In the former case,
+        trusted rows beyond them, and extra ones, take part with their truth.
         """
         rows = Rows(
             chunks=lambda: self._chunks(targets_WRK), gram=self.gram_FDD, num_classes=self.data.num_classes
         )
-        kept = targets_WRK.shape[1]
-        world_R = self.fold_N[:kept] if len(targets_WRK) > 1 else 0
-        own_RK = targets_WRK[world_R, np.arange(kept)]
+        num_worlds, kept = targets_WRK.shape[:2]
+        own_RK = targets_WRK[self.fold_N[:kept], np.arange(kept)] if num_worlds > 1 else targets_WRK[0]
 
         def attempt(penalty: float) -> tuple[np.ndarray, Tensor]:
             penalty_F = torch.full((self.num_folds,), penalty, device=self.device)
@@ -212,13 +215,12 @@ class Worlds:
             values = np.zeros((len(inputs_BD), num_worlds, num_classes), np.float32)
             told = targets_WRK[:, rows].swapaxes(0, 1)
             values[: len(told)] = told
-            numbers = np.arange(rows.start, rows.start + len(inputs_BD))
-            extra = numbers >= self.num_given
+            beyond = np.arange(rows.start, rows.start + len(inputs_BD)) >= kept
             if num_worlds > 1:
-                values[extra] = np.eye(num_classes)[self.data.trusted[rows][extra]][:, None]
-            else:
-                inside_BF[torch.from_numpy(extra)] = 0
-            inside_BF[torch.from_numpy((numbers >= kept) & ~extra)] = 0
+                known = beyond & (self.data.trusted[rows] >= 0)
+                values[known] = np.eye(num_classes)[self.data.trusted[rows][known]][:, None]
+                beyond &= ~known
+            inside_BF[torch.from_numpy(beyond)] = 0
             yield inputs_BD, torch.from_numpy(values).to(self.device), inside_BF
 
     def _scores(self, weight_FDK: Tensor) -> Iterator[tuple[slice, Tensor]]:

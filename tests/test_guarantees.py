@@ -233,7 +233,7 @@ def test_errors_that_grow_with_doubt_break_few_promises_however_unevenly_rows_we
     in_band = np.round(np.array(shares) * fixes).astype(int) + rows
     for first in bands:  # errors in the last bands alone, or also half as often in those before
         for before in (0.0, 0.5):
-            for more in np.linspace(0.8, 2, 25):
+            for more in np.linspace(0.8, 2, 9):
                 error = np.where(bands >= first, 1.0, before)
                 error = np.minimum(error * more * limit / (error @ shares), 1)
                 wrong = np.round(error * in_band).astype(int)

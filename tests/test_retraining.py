@@ -43,7 +43,10 @@ def altered(data, rows):
     )
 
 
-def test_no_trusted_label_reaches_its_own_fold():
+@pytest.mark.parametrize("kept", [600, 200])
+def test_no_trusted_label_reaches_its_own_fold(monkeypatch, kept):
+    monkeypatch.setattr(retraining, "TARGET_BYTES", kept * 5 * 3 * 4)
+    monkeypatch.setattr(retraining, "SCORES_PER_CHUNK", 1)  # chunks of 256 rows
     data, fold, _ = planted(extra=30)
     mine = np.flatnonzero((fold == 2) & (data.trusted[: len(fold)] >= 0))
     before = regression_evidence(data, fold, prior_rows=5.0, device=CPU, progress=SilentProgress())
@@ -57,7 +60,8 @@ def test_no_trusted_label_reaches_its_own_fold():
         assert np.abs(before[name][~inside] - after[name][~inside]).max() > 0.05
 
 
-def test_order_plays_no_part():
+def test_order_plays_no_part(monkeypatch):
+    monkeypatch.setattr(retraining, "SCORES_PER_CHUNK", 1)  # chunks of 256 rows
     data, fold, _ = planted(extra=20)
     rng = np.random.default_rng(0)
     order = rng.permutation(600)
