@@ -273,9 +273,10 @@ class _Targets:
         self.worlds = worlds
         self.given_NK = given_NK
         self.probes = worlds.probes
-        self.fits = [self._fit(world, prior_rows) for world in range(worlds.num_folds)]
+        soft_counts = label_counts(given_NK, worlds.data.given)
+        self.fits = [self._fit(world, soft_counts, prior_rows) for world in range(worlds.num_folds)]
 
-    def _fit(self, world: int, prior_rows: float | None) -> Posterior:
+    def _fit(self, world: int, soft_counts: np.ndarray, prior_rows: float | None) -> Posterior:
         """Fit the first posterior on the trusted rows outside a fold."""
         data, fold_N = self.worlds.data, self.worlds.fold_N
         pairs = np.flatnonzero(data.trusted[: len(fold_N)] >= 0)
@@ -287,7 +288,6 @@ class _Targets:
             count=np.ones(len(pairs)) if data.trusted_count is None else data.trusted_count[pairs],
             fold=fold_N[pairs],
         ).only(fold_N[pairs] != world)
-        soft_counts = label_counts(self.given_NK, data.given)
         return fit_posterior(trusted, soft_counts, Form((0, 1), local=True), prior_rows=prior_rows)
 
     def chunks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
