@@ -81,7 +81,9 @@ def main() -> None:
         f"labelfix {version('labelfix')}, {asked.rows:,} images, {asked.labels} labels, {asked.draws} draws"
     )
     print(f"promise: at most {MAX_FIX_ERROR:.0%} of the fixes are wrong, {COVERAGE:.0%} sure")
-    print(f"{'verified':>12}{'chosen':>10}{'promised in':>13}{'fixes (median)':>16}{'wrong':>8}{'broken':>8}")
+    print(
+        f"{'verified':>12}{'chosen':>10}{'promised in':>13}{'median fixes':>14}{'least':>7}{'wrong':>8}{'broken':>8}"
+    )
     for more in [0, *asked.more]:
         for way in ("next", "at random") if more else ("at random",):
             verified = asked.first + more
@@ -153,10 +155,11 @@ def clean(data: DataSet, trusted: list[pa.Table], seed: int, way: str) -> tuple[
 def show(promises: list[Promise], verified: str, way: str) -> None:
     """Print one line."""
     made = [promise for promise in promises if promise.fixes]
-    fixes = median(promise.fixes for promise in promises)
+    fixes = [promise.fixes for promise in promises]
     wrong = f"{sum(p.fixes * p.wrong for p in made) / sum(p.fixes for p in made):.1%}" if made else "–"
     broken = sum(promise.is_broken for promise in made)
-    print(f"{verified:>12}{way:>10}{f'{len(made)} of {len(promises)}':>13}{fixes:16,.0f}{wrong:>8}{broken:8}")
+    print(f"{verified:>12}{way:>10}{f'{len(made)} of {len(promises)}':>13}{median(fixes):14,.0f}"
+          f"{min(fixes):7,}{wrong:>8}{broken:8}")  # fmt: skip
 
 
 if __name__ == "__main__":
