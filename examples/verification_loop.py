@@ -82,7 +82,7 @@ def main() -> None:
     )
     print(f"promise: at most {MAX_FIX_ERROR:.0%} of the fixes are wrong, {COVERAGE:.0%} sure")
     print(
-        f"{'verified':>12}{'chosen':>10}{'promised in':>13}{'median fixes':>14}{'least':>7}{'wrong':>8}{'broken':>8}"
+        f"{'verified':>12}{'chosen':>10}{'promised':>13}{'median fixes':>14}{'least':>7}{'wrong':>8}{'broken':>8}"
     )
     for more in [0, *asked.more]:
         for way in ("next", "at random") if more else ("at random",):
