@@ -162,10 +162,8 @@ class _Seen:
         share_H, seen_H, rows_H = np.array(shares), np.array(seen), np.array(rows)
         if (share_H * count > MOST_UNEVEN * seen_H).any():
             return _Verified(0, 0, fixes, 1.0)
-        share_from, seen_from = (
-            share_H[::-1].cumsum(),
-            seen_H[::-1].cumsum(),
-        )  # of the bands from each one down
+        # of the bands from each one down
+        share_from, seen_from = share_H[::-1].cumsum(), seen_H[::-1].cumsum()
         density = seen_from[share_from > 0] / share_from[share_from > 0] / count
         return _Verified(
             math.floor(rows_H.sum() + EQUAL),
