@@ -186,20 +186,30 @@ def fit_posterior(
     prior_rows
         Strength of the transition matrix's prior; None takes the likeliest.
     """
+    return _fit_each(trusted, soft_counts, [form], prior_rows)[0]
+
+
+def _fit_each(
+    trusted: TrustedRows, soft_counts: np.ndarray, each: Sequence[Form], prior_rows: float | None
+) -> list[Posterior]:
+    """Fit several forms, which have T and the terms in common."""
     num_evidence, num_classes = len(trusted.log_probs), len(soft_counts)
-    weight = trusted.count
-    transition = Transition.fit(trusted.true, trusted.given, weight, soft_counts, prior_rows)
-    columns = form.columns(num_evidence, num_classes)
-    weights = np.zeros(num_evidence + 4 + num_classes)
-    weights[list(form.evidence)] = 1.0 / max(len(form.evidence), 1)
-    weights[num_evidence - 1 if form.votes else num_evidence] = 1.0
+    transition = Transition.fit(trusted.true, trusted.given, trusted.count, soft_counts, prior_rows)
     if len(trusted):
-        log_t = transition.log_without_own(trusted.true, trusted.given, weight)
-        terms, true = _terms(trusted, log_t, form.bias)
-        spread = np.where(columns >= num_evidence + 4, BIAS_SPREAD, WEIGHT_SPREAD)
-        spread[columns == num_evidence + 1] = GIVEN_SPREAD
-        weights[columns] = _maximise(terms[:, :, columns], true, weights[columns], spread)
-    return Posterior(transition=transition, weights=weights)
+        log_t = transition.log_without_own(trusted.true, trusted.given, trusted.count)
+        terms, true = _terms(trusted, log_t, any(form.bias for form in each))
+    fits = []
+    for form in each:
+        columns = form.columns(num_evidence, num_classes)
+        weights = np.zeros(num_evidence + 4 + num_classes)
+        weights[list(form.evidence)] = 1.0 / max(len(form.evidence), 1)
+        weights[num_evidence - 1 if form.votes else num_evidence] = 1.0
+        if len(trusted):
+            spread = np.where(columns >= num_evidence + 4, BIAS_SPREAD, WEIGHT_SPREAD)
+            spread[columns == num_evidence + 1] = GIVEN_SPREAD
+            weights[columns] = _maximise(terms[:, :, columns], true, weights[columns], spread)
+        fits.append(Posterior(transition=transition, weights=weights))
+    return fits
 
 
 def _candidates(trusted: TrustedRows) -> np.ndarray:
@@ -285,10 +295,9 @@ def fit_average(trusted: TrustedRows, soft_counts: np.ndarray, *, prior_rows: fl
     if len(np.unique(trusted.fold)) < 2 or len(trusted) < LEAST_ROWS:
         every = Form(tuple(range(num_evidence - trusted.votes)), votes=trusted.votes)
         return fit_posterior(trusted, soft_counts, every, prior_rows=prior_rows)
-    every_form = forms(num_evidence, num_classes, votes=trusted.votes)
-    chances = np.stack([_held_out_chances(trusted, soft_counts, form, prior_rows) for form in every_form])
-    shares = _stacking_shares(chances, trusted.count)
-    fits = [fit_posterior(trusted, soft_counts, form, prior_rows=prior_rows) for form in every_form]
+    each = forms(num_evidence, num_classes, votes=trusted.votes)
+    shares = _stacking_shares(_held_out_chances(trusted, soft_counts, each, prior_rows), trusted.count)
+    fits = _fit_each(trusted, soft_counts, each, prior_rows)
     weights = shares @ np.stack([fit.weights for fit in fits])
     return Posterior(transition=fits[0].transition, weights=weights.round(6))
 
@@ -307,13 +316,13 @@ def _stacking_shares(chances: np.ndarray, count: np.ndarray) -> np.ndarray:
 
 
 def _held_out_chances(
-    trusted: TrustedRows, soft_counts: np.ndarray, form: Form, prior_rows: float | None
+    trusted: TrustedRows, soft_counts: np.ndarray, each: Sequence[Form], prior_rows: float | None
 ) -> np.ndarray:
-    """Return the probability (M,) of every trusted row's true class under a fit without its fold."""
-    chance = np.empty(len(trusted))
+    """Return the probability (G, M) of every trusted row's true class under each form's fit without its fold."""
+    chances = np.empty((len(each), len(trusted)))
     for fold in np.unique(trusted.fold):
         inside = trusted.fold == fold
-        fitted = fit_posterior(trusted.only(~inside), soft_counts, form, prior_rows=prior_rows)
-        q = fitted.predict(list(trusted.log_probs[:, inside]), trusted.given[inside])
-        chance[inside] = np.maximum(q[np.arange(len(q)), trusted.true[inside]], LOG_FLOOR)
-    return chance
+        for number, fit in enumerate(_fit_each(trusted.only(~inside), soft_counts, each, prior_rows)):
+            q = fit.predict(list(trusted.log_probs[:, inside]), trusted.given[inside])
+            chances[number, inside] = np.maximum(q[np.arange(len(q)), trusted.true[inside]], LOG_FLOOR)
+    return chances

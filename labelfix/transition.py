@@ -69,12 +69,17 @@ def confusion_prior(counts: np.ndarray, agree: float | None) -> np.ndarray:
     return agree * np.eye(len(counts)) + (1 - agree) * off / off.sum(1, keepdims=True)
 
 
-def _log_evidence(pseudo: np.ndarray, counts: np.ndarray) -> float:
-    """Return the log-likelihood of counts (K, K) under Dirichlet priors of their rows, up to a constant."""
+def _likeliest_strength(prior: np.ndarray, counts: np.ndarray) -> float:
+    """Return the one of `STRENGTHS` under which counts (K, K) are likeliest, rows being Dirichlet around `prior`."""
     seen = counts > 0  # the others add nothing, and a prior may be 0 there
-    cells = gammaln(counts[seen] + pseudo[seen]) - gammaln(pseudo[seen])
-    rows = gammaln(pseudo.sum(1)) - gammaln((counts + pseudo).sum(1))
-    return round(float(cells.sum() + rows.sum()), 6)  # the order of summation leaves no trace
+    own, there, totals = counts[seen], prior[seen], counts.sum(1)
+
+    def log_likelihood(strength: float) -> float:
+        cells = gammaln(own + strength * there) - gammaln(strength * there)
+        rows = gammaln(strength) - gammaln(totals + strength)
+        return round(float(cells.sum() + rows.sum()), 6)  # the order of summation leaves no trace
+
+    return max(STRENGTHS, key=log_likelihood)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +110,7 @@ class Transition:
         counts = np.zeros_like(prior)
         np.add.at(counts, (true, given), weight)
         if strength is None:
-            strength = max(STRENGTHS, key=lambda s: _log_evidence(s * prior, counts))
+            strength = _likeliest_strength(prior, counts)
         return cls(pseudo=strength * prior, counts=counts)
 
     @property
