@@ -173,7 +173,8 @@ class Worlds:
         return probs_NK
 
     def _in_chunks(self, values_NK: np.ndarray) -> Iterator[tuple[slice, Tensor]]:
-        for rows, _ in self._given_chunks():
+        for start in range(0, self.num_given, self.design.chunk):
+            rows = slice(start, start + self.design.chunk)
             yield rows, torch.from_numpy(values_NK[rows]).to(self.device)
 
     # -------------------------------------------------------------------------------------- cross-fitted fits
@@ -184,10 +185,16 @@ class Worlds:
         Targets are of the first R rows; those of each world, W = F, or the same for all, W = 1. In the former case,
         trusted rows beyond them, and extra ones, take part with their truth.
         """
-        rows = Rows(
-            chunks=lambda: self._chunks(targets_WRK), gram=self.gram_FDD, num_classes=self.data.num_classes
-        )
         num_worlds, kept = targets_WRK.shape[:2]
+        has_target_P = np.arange(len(self.data.trusted)) < kept
+        if num_worlds > 1:
+            has_target_P |= self.data.trusted >= 0
+        inside_PF = self.inside_PF * torch.from_numpy(has_target_P).to(self.device).unsqueeze(1)
+        rows = Rows(
+            chunks=lambda: self._chunks(targets_WRK, inside_PF),
+            gram=self.gram_FDD,
+            num_classes=self.data.num_classes,
+        )
         own_RK = targets_WRK[self.fold_N[:kept], np.arange(kept)] if num_worlds > 1 else targets_WRK[0]
 
         def attempt(penalty: float) -> tuple[np.ndarray, Tensor]:
@@ -208,20 +215,14 @@ class Worlds:
             if rows.stop > rows.start:
                 yield rows, inputs_BD[: rows.stop - rows.start]
 
-    def _chunks(self, targets_WRK: np.ndarray) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        num_worlds, kept, num_classes = targets_WRK.shape
+    def _chunks(self, targets_WRK: np.ndarray, inside_PF: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         for rows, inputs_BD in self.design.chunks():
-            inside_BF = self.inside_PF[rows].clone()
-            values = np.zeros((len(inputs_BD), num_worlds, num_classes), np.float32)
-            told = targets_WRK[:, rows].swapaxes(0, 1)
-            values[: len(told)] = told
-            beyond = np.arange(rows.start, rows.start + len(inputs_BD)) >= kept
-            if num_worlds > 1:
-                known = beyond & (self.data.trusted[rows] >= 0)
-                values[known] = np.eye(num_classes)[self.data.trusted[rows][known]][:, None]
-                beyond &= ~known
-            inside_BF[torch.from_numpy(beyond)] = 0
-            yield inputs_BD, torch.from_numpy(values).to(self.device), inside_BF
+            values = torch.from_numpy(targets_WRK[:, rows]).transpose(0, 1)
+            beyond = self.data.trusted[rows][len(values) :]
+            if len(beyond):  # the truth, where it is known; the others are outside
+                truth = torch.from_numpy(np.eye(values.shape[2], dtype=np.float32)[beyond])
+                values = torch.cat([values, truth.unsqueeze(1).expand(-1, values.shape[1], -1)])
+            yield inputs_BD, values.to(self.device), inside_PF[rows]
 
     def _scores(self, weight_FDK: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Yield scores (B, K) of the rows with a given label, each from its own world."""
@@ -272,7 +273,6 @@ class _Targets:
     def __init__(self, worlds: Worlds, given_NK: np.ndarray, prior_rows: float | None):
         self.worlds = worlds
         self.given_NK = given_NK
-        self.probes = worlds.probes
         soft_counts = label_counts(given_NK, worlds.data.given)
         self.fits = [self._fit(world, soft_counts, prior_rows) for world in range(worlds.num_folds)]
 
@@ -280,7 +280,7 @@ class _Targets:
         """Fit the first posterior on the trusted rows outside a fold."""
         data, fold_N = self.worlds.data, self.worlds.fold_N
         pairs = np.flatnonzero(data.trusted[: len(fold_N)] >= 0)
-        probe_MK = self.probes.nested(world, pairs, fold_N[pairs])
+        probe_MK = self.worlds.probes.nested(world, pairs, fold_N[pairs])
         trusted = TrustedRows(
             log_probs=_logs(self.given_NK[pairs], probe_MK),
             given=data.given[pairs].astype(np.int64),
@@ -295,13 +295,13 @@ class _Targets:
         worlds, data = self.worlds, self.worlds.data
         for rows, inputs_BD in worlds.design.chunks():
             given = data.given[rows].astype(np.int64)  # shorter than the chunk where extra rows follow
-            known = data.trusted[rows]
+            known, fold_B = data.trusted[rows], worlds.fold_P[rows].cpu().numpy()
             targets_FBK = np.zeros((worlds.num_folds, len(inputs_BD), data.num_classes), np.float32)
             for world, fit in enumerate(self.fits):
-                probe_BK = self.probes.probs(world, inputs_BD[: len(given)])
+                probe_BK = worlds.probes.probs(world, inputs_BD[: len(given)])
                 logs = _logs(self.given_NK[rows], probe_BK)
                 targets_FBK[world, : len(given)] = fit.predict(list(logs), given)
-                told = np.flatnonzero((known >= 0) & (worlds.fold_P[rows].cpu().numpy() != world))
+                told = np.flatnonzero((known >= 0) & (fold_B != world))
                 targets_FBK[world, told] = np.eye(data.num_classes, dtype=np.float32)[known[told]]
             yield rows, inputs_BD, torch.from_numpy(targets_FBK).to(worlds.device)
 
