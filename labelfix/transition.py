@@ -70,7 +70,7 @@ def confusion_prior(counts: np.ndarray, agree: float | None) -> np.ndarray:
 
 
 def _likeliest_strength(prior: np.ndarray, counts: np.ndarray) -> float:
-    """Return the one of `STRENGTHS` under which counts (K, K) are likeliest, their rows Dirichlet around `prior`."""
+    """Return the one of `STRENGTHS` under which counts (K, K) are likeliest, Dirichlet around `prior`."""
     seen = counts > 0  # the others add nothing, and a prior may be 0 there
     own, there, totals = counts[seen], prior[seen], counts.sum(1)
 
