@@ -44,6 +44,14 @@ class DataSet:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Run:
+    """The tables of a run that ``labelfix next`` reads."""
+
+    soft_labels: pa.Table
+    held_out: pa.Table
+
+
+@dataclass(frozen=True, kw_only=True)
 class Promise:
     """What one run promises of rows that nobody verified, and how it is."""
 
@@ -123,9 +131,18 @@ def loop(data: DataSet, draw: int, first: int, steps: list[int]) -> list[Promise
     run, promise = clean(data, [start], draw, "at random")
     promises = [promise]
     for more in steps:
-        plan = plan_verification(run, more, max_fix_error=MAX_FIX_ERROR, coverage=COVERAGE, seed=draw)
+        plan = plan_verification(
+            run.soft_labels,
+            more,
+            held_out=run.held_out,
+            max_fix_error=MAX_FIX_ERROR,
+            coverage=COVERAGE,
+            seed=draw,
+        )
         rows = np.searchsorted(data.images, plan.table["image"].to_pylist())
-        chosen = verified(data, rows).append_column("weight", plan.table["weight"])
+        chosen = verified(data, rows)
+        for column in ("weight", "drawn_from"):
+            chosen = chosen.append_column(column, plan.table[column])
         promises.append(clean(data, [start, chosen], draw, "next")[1])
         promises.append(clean(data, [verified(data, shuffled[: first + more])], draw, "at random")[1])
     return promises
@@ -136,7 +153,7 @@ def verified(data: DataSet, rows: np.ndarray) -> pa.Table:
     return pa.table({"image": data.images[rows].tolist(), "label": data.true[rows].tolist()})
 
 
-def clean(data: DataSet, trusted: list[pa.Table], seed: int, way: str) -> tuple[pa.Table, Promise]:
+def clean(data: DataSet, trusted: list[pa.Table], seed: int, way: str) -> tuple[Run, Promise]:
     """Run ``labelfix clean`` on all rows, and compare its fixes with the truth."""
     labels = pa.table({"image": data.images.tolist(), "label": data.given.tolist()})
     with tempfile.TemporaryDirectory() as out:
@@ -144,12 +161,13 @@ def clean(data: DataSet, trusted: list[pa.Table], seed: int, way: str) -> tuple[
             data.folder, labels, trusted, Path(out) / "run", report=False, seed=seed, train="head",
             image_size=data.image_size, max_fix_error=MAX_FIX_ERROR,
         ).soft_labels  # fmt: skip
+        run = Run(soft_labels=found, held_out=pq.read_table(Path(out) / "run" / "held_out.parquet"))
     fixed = pa.compute.and_(pa.compute.equal(found["action"], "relabel"), found["trusted_label"].is_null())
     rows = np.flatnonzero(fixed.to_numpy(zero_copy_only=False))
     wrong = np.array(found["predicted_label"].to_pylist())[rows] != data.true[rows]
     share = float(wrong.mean()) if len(rows) else 0.0
     count = sum(len(table) for table in trusted)
-    return found, Promise(way=way, verified=count, fixes=len(rows), wrong=share)
+    return run, Promise(way=way, verified=count, fixes=len(rows), wrong=share)
 
 
 def show(promises: list[Promise], verified: str, way: str) -> None:

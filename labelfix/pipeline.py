@@ -210,6 +210,7 @@ def _judge(evidence: Evidence, pairs: np.ndarray, config: CleanConfig) -> Verdic
         votes=_votes(evidence, pairs, config),
         trusted_weights=table.trusted_weight[pairs] / kept_share if len(pairs) else None,
         trusted_samples=table.trusted_sample[pairs],
+        trusted_frames=table.frames,
         known_rows=np.setdiff1d(table.pairs, pairs),
         config=config.verdict,
     )

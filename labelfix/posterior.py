@@ -91,10 +91,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class _Draws:
-    """How the trusted rows were drawn: weight and draw, (M,) each, and rows that are known otherwise, (X,)."""
+    """How the trusted rows were drawn: weight, draw (M,), frames of draws (N,), and rows known otherwise (X,)."""
 
     weight: np.ndarray
     sample: np.ndarray
+    frames: Mapping[int, np.ndarray]
     known_rows: np.ndarray
 
 
@@ -110,6 +111,7 @@ def verdict(
     votes: np.ndarray | None = None,
     trusted_weights: np.ndarray | None = None,
     trusted_samples: np.ndarray | None = None,
+    trusted_frames: Mapping[int, np.ndarray] | None = None,
     known_rows: np.ndarray | None = None,
     config: VerdictConfig | None = None,
 ) -> Verdict:
@@ -142,6 +144,11 @@ def verdict(
     trusted_samples
         (M,) integers: which draw each trusted row comes from, where there were several; 0 is a random sample.
         None takes all for one draw, chosen by the weights if there are any.
+    trusted_frames
+        Draw number -> (N,) bool: the rows that the draw was from, all of them with the same chance, as far as no
+        earlier draw had them (`labelfix.verified_fixes`). Draws are numbered in their order. Where every chosen
+        draw has a frame, only fixes in frames are promised, or all, and the promise assumes nothing about the
+        errors.
     known_rows
         (X,) row numbers, other than the trusted rows, whose truth is known but had a part in `probs`: nothing is
         measured on them, and no promise counts them as fixes.
@@ -161,7 +168,8 @@ def verdict(
         sources[VOTES] = _check_probs(VOTES, votes, probs.shape)
     rows, true = _check_trusted(trusted_rows, trusted_labels, probs.shape)
     weight, sample = _check_weights(trusted_weights, trusted_samples, len(rows))
-    draws = _Draws(weight, sample, _check_known(known_rows, rows, len(labels)))
+    frames = _check_frames(trusted_frames or {}, len(labels))
+    draws = _Draws(weight, sample, frames, _check_known(known_rows, rows, len(labels)))
     names = tuple(str(c) for c in classes) if classes is not None else tuple(map(str, range(probs.shape[1])))
     if len(names) != probs.shape[1]:
         raise InputError(f"classes: names {len(names)} classes; probs has {probs.shape[1]} columns.")
@@ -267,6 +275,20 @@ def _check_weights(
             f"{plain.min():g} to {plain.max():g}. Number draws that go by weights from {RANDOM_SAMPLE + 1} on."
         )
     return weight, sample
+
+
+def _check_frames(frames: Mapping[int, np.ndarray], count: int) -> dict[int, np.ndarray]:
+    """Return the frames, (N,) bool each, in the order of their draws."""
+    checked = {}
+    for draw, frame in sorted(frames.items()):
+        frame = np.asarray(frame)
+        if draw == RANDOM_SAMPLE or frame.shape != (count,) or frame.dtype != np.bool_:
+            raise InputError(
+                f"trusted_frames: draw {draw} has {frame.dtype} values of shape {frame.shape}; expected bool of "
+                f"shape ({count},), and a draw other than {RANDOM_SAMPLE}, which is from all rows."
+            )
+        checked[draw] = frame
+    return checked
 
 
 def _check_known(known: np.ndarray | None, trusted_rows: np.ndarray, count: int) -> np.ndarray:
@@ -429,7 +451,10 @@ def _finish(
     action = np.where(issue, Action.REVIEW, Action.KEEP).astype(np.int8)
     guarantee = _guarantee(trusted, held_out, confidence, issue, trusted_rows, draws, config)
     if guarantee is not None and guarantee.threshold is not None:
-        action[issue & (confidence >= guarantee.threshold)] = Action.RELABEL
+        fixed = issue & (confidence >= guarantee.threshold)
+        for draw in guarantee.frames:
+            fixed &= draws.frames[draw]
+        action[fixed] = Action.RELABEL
     action[trusted_rows[issue[trusted_rows]]] = Action.RELABEL
     return Verdict(
         soft_label=posterior,
@@ -471,7 +496,7 @@ def _guarantee(
         draws.weight[flagged],
         draws.sample[flagged],
         confidence[others],
-        at_random=bool((draws.sample == RANDOM_SAMPLE).all()),
+        frames={draw: (frame[trusted_rows][flagged], frame[others]) for draw, frame in draws.frames.items()},
         trusted=len(trusted),
         kept_share=len(trusted) / max(len(trusted) + known, 1),
         rows=len(issue) - len(trusted) - known,

@@ -4,9 +4,10 @@ A few hundred random trusted rows hardly ever contain enough proposed fixes to p
 verified fixes without one error are the least for 5 % at 95 %. So `plan_verification` puts most of the work into
 the most confident fixes, as many as are likely to pass the test of `labelfix.guarantees`; some into rows that are
 in doubt, from which the posterior learns most; and some into rows at random, which keep every estimate unbiased.
-Chances of being drawn are known for every row, and their inverses come back through ``--trusted`` as weights.
+Chances of being drawn are known for every row, and their inverses come back through ``--trusted`` as weights. So do
+the fixes aimed at, which all had the same chance: `labelfix.frames`.
 
-N rows that are not trusted, n rows drawn.
+N rows that are not trusted, n rows drawn, M trusted rows.
 """
 
 import math
@@ -20,8 +21,9 @@ from pyarrow import csv
 
 from labelfix.errors import InputError, OutputError, SettingError
 from labelfix.files import write_new_file
+from labelfix.fix_error import chance_to_promise, planned_error, worth
 from labelfix.folds import hash_keys
-from labelfix.guarantees import chance_to_promise, planned_error, worth
+from labelfix.frames import frame_cells, image_ids
 from labelfix.sampling import draw, inclusion_chances
 
 __all__ = ["Verification", "plan_verification", "write_verification"]
@@ -44,11 +46,11 @@ class Verification:
     table
         One row per image in random order, so that any first part of it is a draw of the same kind: `image`,
         `trusted_label` (null: to be filled in), `given_label`, `suggestion`, `confidence` of the suggestion,
-        `weight` = 1 / chance of having been drawn.
+        `weight` = 1 / chance of having been drawn, `drawn_from`: the fixes aimed at, every row a share of them.
     fixes, fixes_drawn
         How many of the most confident fixes most of the draw is from, and how many of those it contains.
     chance
-        Of a promise about these fixes once the draw is verified, by `labelfix.guarantees.planned_error`.
+        Of a promise about these fixes once the draw is verified, by `labelfix.fix_error.planned_error`.
     """
 
     table: pa.Table
@@ -58,7 +60,13 @@ class Verification:
 
 
 def plan_verification(
-    soft_labels: pa.Table, count: int, *, max_fix_error: float, coverage: float, seed: int
+    soft_labels: pa.Table,
+    count: int,
+    *,
+    held_out: pa.Table | None = None,
+    max_fix_error: float,
+    coverage: float,
+    seed: int,
 ) -> Verification:
     """Draw the rows whose verification is worth most.
 
@@ -69,6 +77,9 @@ def plan_verification(
         is_label_issue, trusted_label.
     count
         n, how many rows to draw; all that there are, where there are fewer.
+    held_out
+        ``held_out.parquet`` of the run, (M,): with it, trusted rows that look like the fixes aimed at count for
+        these as well.
     max_fix_error, coverage
         The promise to work towards: at most this share of the fixes is wrong, with this confidence.
     seed
@@ -90,8 +101,9 @@ def plan_verification(
     count = min(count, rows.num_rows)
     confidence = rows["confidence"].to_numpy().astype(np.float64)
     issue = rows["is_label_issue"].to_numpy(zero_copy_only=False)
+    names = rows["image"].to_pylist()
     # a draw of its own for every number of trusted rows: a second one must not follow the first one's traces
-    hashes = hash_keys((f"{trusted}:{name}" for name in rows["image"].to_pylist()), seed)
+    hashes = hash_keys((f"{trusted}:{name}" for name in names), seed)
     ranked = np.flatnonzero(issue)[np.lexsort((hashes[issue], -confidence[issue]))]
     fixes, chance = _fixes_within_reach(
         confidence[ranked], count - _aside(count), trusted / soft_labels.num_rows, max_fix_error, coverage
@@ -99,6 +111,10 @@ def plan_verification(
     best = ranked[:fixes]
     chances = inclusion_chances(_sizes(confidence, ranked, fixes, count), count)
     chosen = draw(chances, hashes, seed)
+    frame = [names[row] for row in best]
+    cuts_a_tie = 0 < fixes < len(ranked) and confidence[ranked[fixes]] == confidence[best[-1]]
+    if fixes and held_out is not None and not cuts_a_tie:
+        frame += _as_confident(held_out, float(confidence[best[-1]]))
     table = pa.table(
         {
             "image": rows["image"].take(chosen),
@@ -107,6 +123,7 @@ def plan_verification(
             "suggestion": rows["predicted_label"].take(chosen),
             "confidence": rows["confidence"].take(chosen),
             "weight": 1.0 / chances[chosen],
+            "drawn_from": pa.array(frame_cells(np.sort(image_ids(frame)), len(chosen)), pa.string()),
         }
     )
     return Verification(table=table, fixes=fixes, fixes_drawn=int(np.isin(chosen, best).sum()), chance=chance)
@@ -124,6 +141,13 @@ def write_verification(plan: Verification, path: str | os.PathLike[str], *, forc
     if path.suffix.lower() != ".csv":
         raise OutputError(f"{path}: expected a name that ends in .csv. Choose another --out.")
     write_new_file(path, lambda temporary: csv.write_csv(plan.table, temporary), force=force)
+
+
+def _as_confident(held_out: pa.Table, least: float) -> list[str]:
+    """Return the trusted images whose label would be a fix of that much confidence, had nobody verified it."""
+    fix = held_out["predicted_label"].to_numpy() != held_out["given_label"].to_numpy()
+    confidence = held_out["confidence"].to_numpy()
+    return held_out["image"].filter(pa.array(fix & (confidence >= least))).to_pylist()
 
 
 def _aside(count: int) -> float:

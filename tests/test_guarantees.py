@@ -1,6 +1,6 @@
 """Promises: kept in at least 95 of 100 draws of the trusted rows, and made where they can be."""
 
-from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,23 +10,18 @@ import pytest
 import torch
 from scipy import stats
 
-import labelfix.guarantees as guarantees
 from labelfix.benchmark.labels import read_task
 from labelfix.config import VerdictConfig
+from labelfix.fix_error import chance_of_so_few, chance_to_promise, least_rows, planned_error, worth
 from labelfix.folds import hash_keys
-from labelfix.guarantees import (
-    chance_of_so_few,
-    chance_to_promise,
-    find_guarantee,
-    least_rows,
-    planned_error,
-    worth,
-)
+from labelfix.frames import image_ids, parse_frame
+from labelfix.guarantees import find_guarantee
 from labelfix.head import HeadData
 from labelfix.posterior import Action, verdict
 from labelfix.progress import SilentProgress
 from labelfix.retraining import Worlds
 from labelfix.verification import plan_verification
+from labelfix.verified_fixes import Sample
 
 ROWS, FIXES, DRAWS, LIMIT = 20_000, 4_000, 200, 0.05
 
@@ -42,64 +37,86 @@ class Population:
         self.earlier = 1 - np.minimum((1 - self.confidence) * shift, 0.5)
 
     def promise(
-        self, seen: np.ndarray, weight: np.ndarray, sample: np.ndarray, *, at_random: bool
+        self,
+        seen: np.ndarray,
+        weight: np.ndarray,
+        sample: np.ndarray,
+        frames: dict[int, np.ndarray] | None = None,
     ) -> tuple[int, float]:
         """How many fixes are promised and which share of them is wrong, having seen some suspects."""
         others = np.setdiff1d(np.arange(FIXES), seen)
         found = find_guarantee(
             self.confidence[seen], self.wrong[seen], weight, sample, self.confidence[others],
-            at_random=at_random, trusted=len(seen), rows=ROWS, max_fix_error=LIMIT, coverage=0.95,
+            frames={draw: (frame[seen], frame[others]) for draw, frame in (frames or {}).items()},
+            trusted=len(seen), rows=ROWS, max_fix_error=LIMIT, coverage=0.95,
         )  # fmt: skip
         if found.threshold is None:
             return 0, 0.0
         fixed = others[self.confidence[others] >= found.threshold]
+        for draw in found.frames:
+            fixed = fixed[frames[draw][fixed]]
         assert len(fixed) == found.fixes
         return found.fixes, float(self.wrong[fixed].mean())
 
 
 def random_draw(population: Population, rng: np.random.Generator) -> tuple[int, float]:
     seen = np.flatnonzero(rng.random(FIXES) < 0.1)
-    return population.promise(seen, np.ones(len(seen)), np.zeros(len(seen), int), at_random=True)
+    return population.promise(seen, np.ones(len(seen)), np.zeros(len(seen), int))
 
 
-def two_draws(
-    population: Population, rng: np.random.Generator, *, reranked: bool = False
+def chosen_draws(
+    population: Population, rng: np.random.Generator, counts: tuple[int, ...], *, reranked: bool, framed: bool
 ) -> tuple[int, float]:
     """A random sample, then rows that `plan_verification` chose, by the present ranking or by an earlier one."""
-    first = np.flatnonzero(rng.random(FIXES) < 0.03)
-    known = np.isin(np.arange(FIXES), first)
-    table = pa.table(
-        {
-            "image": [str(i) for i in range(FIXES)],
-            "given_label": ["a"] * FIXES,
-            "predicted_label": ["b"] * FIXES,
-            "confidence": (population.earlier if reranked else population.confidence).astype(np.float32),
-            "is_label_issue": np.ones(FIXES, bool),
-            "trusted_label": pa.array(["b"] * FIXES, mask=~known),
-        }
-    )
-    plan = plan_verification(
-        table, 300, max_fix_error=LIMIT, coverage=0.95, seed=int(rng.integers(2**31))
-    ).table
-    second = np.array([int(name) for name in plan["image"].to_pylist()])
-    weight = np.concatenate([np.ones(len(first)), plan["weight"].to_numpy()])
-    sample = np.repeat([0, 1], [len(first), len(second)])
-    return population.promise(np.concatenate([first, second]), weight, sample, at_random=False)
+    seen = np.flatnonzero(rng.random(FIXES) < 0.03)
+    weight, sample = np.ones(len(seen)), np.zeros(len(seen), int)
+    confidence = (population.earlier if reranked else population.confidence).astype(np.float32)
+    names, frames = np.array([str(i) for i in range(FIXES)]), {}
+    fixes = {"given_label": ["a"] * FIXES, "predicted_label": ["b"] * FIXES, "confidence": confidence}
+    for draw, count in enumerate(counts, 1):
+        known = np.isin(np.arange(FIXES), seen)
+        table = pa.table(
+            {
+                "image": names,
+                **fixes,
+                "is_label_issue": np.ones(FIXES, bool),
+                "trusted_label": pa.array(["b"] * FIXES, mask=~known),
+            }
+        )
+        plan = plan_verification(
+            table, count, held_out=pa.table({"image": names, **fixes}).filter(pa.array(known)),
+            max_fix_error=LIMIT, coverage=0.95, seed=int(rng.integers(2**31)),
+        ).table  # fmt: skip
+        if framed:
+            frames[draw] = np.isin(
+                image_ids(names), parse_frame(plan["drawn_from"].drop_null().to_pylist())[0]
+            )
+        seen = np.concatenate([seen, [int(name) for name in plan["image"].to_pylist()]])
+        weight = np.concatenate([weight, plan["weight"].to_numpy()])
+        sample = np.concatenate([sample, np.full(plan.num_rows, draw)])
+        # a run after each draw ranks anew
+        shift = np.exp(0.3 * rng.standard_normal(FIXES)) if reranked else 1.0
+        fixes["confidence"] = (1 - np.minimum((1 - confidence) * shift, 0.5)).astype(np.float32)
+    return population.promise(seen, weight, sample, frames)
 
 
-def two_draws_reranked(population: Population, rng: np.random.Generator) -> tuple[int, float]:
-    return two_draws(population, rng, reranked=True)
+TAKES = {
+    "random": random_draw,
+    "weights": partial(chosen_draws, counts=(300,), reranked=False, framed=False),
+    "weights, reranked": partial(chosen_draws, counts=(300,), reranked=True, framed=False),
+    "frame": partial(chosen_draws, counts=(300,), reranked=False, framed=True),
+    "frame, reranked": partial(chosen_draws, counts=(300,), reranked=True, framed=True),
+    "two frames, reranked": partial(chosen_draws, counts=(150, 150), reranked=True, framed=True),
+}
 
 
-@pytest.mark.parametrize("take", [random_draw, two_draws, two_draws_reranked])
+@pytest.mark.parametrize("take", TAKES)
 @pytest.mark.parametrize("overconfident", [1.0, 3.0])
-def test_promises_are_broken_in_at_most_five_of_a_hundred_draws(
-    take: Callable[[Population, np.random.Generator], tuple[int, float]], overconfident: float
-) -> None:
+def test_promises_are_broken_in_at_most_five_of_a_hundred_draws(take: str, overconfident: float) -> None:
     rng = np.random.default_rng(7)
     broken, fixes = 0, []
     for number in range(DRAWS):
-        promised, wrong = take(Population(number, overconfident), rng)
+        promised, wrong = TAKES[take](Population(number, overconfident), rng)
         fixes.append(promised)
         broken += wrong > LIMIT
     assert broken <= stats.binom.ppf(0.99, DRAWS, 0.05)
@@ -108,13 +125,13 @@ def test_promises_are_broken_in_at_most_five_of_a_hundred_draws(
 
 
 @pytest.mark.parametrize("wrong_share", [0.3, 0.7])
-@pytest.mark.parametrize("at_random", [True, False])
-def test_ties_hide_no_wrong_fix(wrong_share: float, at_random: bool) -> None:
+@pytest.mark.parametrize("draw", [0, 1])
+def test_ties_hide_no_wrong_fix(wrong_share: float, draw: int) -> None:
     levels, each = np.linspace(0.99, 0.92, 8), 40
     wrong = np.tile(np.arange(each) >= each * (1 - wrong_share), 8)  # of every tie, the right ones come first
     found = find_guarantee(
-        np.repeat(levels, each), wrong, np.full(8 * each, 10.0), np.ones(8 * each, int), np.repeat(levels, 400),
-        at_random=at_random, trusted=8 * each, rows=ROWS, max_fix_error=LIMIT, coverage=0.95,
+        np.repeat(levels, each), wrong, np.full(8 * each, 10.0), np.full(8 * each, draw), np.repeat(levels, 400),
+        trusted=8 * each, rows=ROWS, max_fix_error=LIMIT, coverage=0.95,
     )  # fmt: skip
     assert found.threshold is None
     assert found.wrong > 0
@@ -124,7 +141,7 @@ def test_rows_that_count_for_no_promise_are_asked_for_too() -> None:
     needed = [
         find_guarantee(
             np.full(5, 0.999), np.zeros(5, bool), np.ones(5), np.zeros(5, int), np.full(500, 0.999),
-            at_random=True, trusted=100, kept_share=share, rows=10_000, max_fix_error=LIMIT, coverage=0.95,
+            trusted=100, kept_share=share, rows=10_000, max_fix_error=LIMIT, coverage=0.95,
         ).rows_needed
         for share in (1.0, 0.25)
     ]  # fmt: skip
@@ -136,8 +153,8 @@ def test_fixes_next_to_which_nothing_was_verified_are_not_promised() -> None:
     confidence = np.linspace(0.999, 0.9, 300)
     near, far = np.linspace(0.999, 0.901, 700), np.full(3000, 0.9005)
     found = find_guarantee(
-        confidence, np.zeros(300, bool), np.full(300, 3.0), np.zeros(300, int), np.concatenate([near, far]),
-        at_random=False, trusted=300, rows=ROWS, max_fix_error=LIMIT, coverage=0.95,
+        confidence, np.zeros(300, bool), np.full(300, 3.0), np.ones(300, int), np.concatenate([near, far]),
+        trusted=300, rows=ROWS, max_fix_error=LIMIT, coverage=0.95,
     )  # fmt: skip
     assert 500 < found.fixes <= 700
 
@@ -181,7 +198,7 @@ def test_the_sequence_does_not_look_at_the_truth_to_start() -> None:
     for share in (0.3, 0.6, 1.0):
         found = find_guarantee(
             confidence, rng.random(200) < share, np.ones(200), np.zeros(200, int), others,
-            at_random=True, trusted=1000, rows=ROWS, max_fix_error=LIMIT, coverage=0.95,
+            trusted=1000, rows=ROWS, max_fix_error=LIMIT, coverage=0.95,
         )  # fmt: skip
         assert found.threshold is None
         shown.add(found.rows)
@@ -198,6 +215,14 @@ def banded(rows: list[int], shares: list[float], fixes: int = 100_000) -> tuple[
         for (high, low), share in zip(spans, shares, strict=True)
     ]
     return np.concatenate(seen), np.sort(np.concatenate(others))
+
+
+def weighed(confidence: np.ndarray, wrong: np.ndarray, weight: np.ndarray, others: np.ndarray) -> Sample:
+    """A chosen draw, of which nothing is known but its weights."""
+    return Sample(
+        confidence=confidence, wrong=wrong, weight=weight, draw=np.ones(len(wrong), int), others=others,
+        known=np.empty(0), known_wrong=np.empty(0, bool), even=False,
+    )  # fmt: skip
 
 
 LINEAR = [step / 28 for step in range(8)]  # from none to a quarter
@@ -225,8 +250,7 @@ def test_errors_that_grow_with_doubt_break_few_promises_however_unevenly_rows_we
 
     def passes(wrong: int) -> bool:
         placed = np.arange(count) < wrong
-        seen = guarantees._Seen(confidence, placed, np.ones(count), np.ones(count, int), at_random=False)
-        return guarantees._chance(count, seen, others, limit) <= 0.05
+        return weighed(confidence, placed, np.ones(count), others).upto(count).chance(limit) <= 0.05
 
     allowed = next(wrong for wrong in range(count) if not passes(wrong)) - 1
     broken = []
@@ -253,14 +277,12 @@ def test_wrong_fixes_are_counted_whole() -> None:
     """With one weight, as many as there are, whatever their band; with several, rounded up."""
     confidence, others = banded([20] * 5, [0.3, 0.2, 0.1, 0.2, 0.2])
     for wrong in (np.arange(100) == 45, np.arange(100) == 5, np.arange(100) % 30 == 7):
-        seen = guarantees._Seen(confidence, wrong, np.full(100, 7.0), np.ones(100, int), at_random=False)
-        found = seen.verified(100, others)
+        found = weighed(confidence, wrong, np.full(100, 7.0), others).upto(100)
         assert (found.rows, found.wrong, found.fixes) == (100, wrong.sum(), len(others))
         assert found.thinnest == pytest.approx(1.0, abs=0.01)
     weight = np.where(np.arange(100) % 20 < 10, 1.0, 2.0)
-    seen = guarantees._Seen(confidence, np.arange(100) == 45, weight, np.ones(100, int), at_random=False)
-    assert seen.verified(100, others).rows == 90
-    assert seen.verified(100, others).wrong == 1  # two thirds of one
+    found = weighed(confidence, np.arange(100) == 45, weight, others).upto(100)
+    assert (found.rows, found.wrong) == (90, 1)  # two thirds of one
 
 
 @pytest.mark.parametrize("place", [30, 80, 150])
@@ -270,7 +292,7 @@ def test_one_heavy_row_does_not_end_the_promise(place: int) -> None:
     weight = np.where(np.arange(300) == place, 30.0, 3.0)
     found = find_guarantee(
         confidence, np.zeros(300, bool), weight, np.ones(300, int), others,
-        at_random=False, trusted=300, rows=ROWS, max_fix_error=LIMIT, coverage=0.95,
+        trusted=300, rows=ROWS, max_fix_error=LIMIT, coverage=0.95,
     )  # fmt: skip
     assert found.fixes == len(others)
 
@@ -283,7 +305,7 @@ def test_when_all_verified_fixes_are_wrong_nothing_is_promised() -> None:
         found = find_guarantee(
             np.full(count, 0.99), np.ones(count, bool), 1 / rng.uniform(0.05, 1, count), np.ones(count, int),
             np.full(int(rng.integers(1, 40)), 0.99),
-            at_random=False, trusted=count, rows=ROWS, max_fix_error=LIMIT, coverage=0.95,
+            trusted=count, rows=ROWS, max_fix_error=LIMIT, coverage=0.95,
         )  # fmt: skip
         assert found.threshold is None
 
@@ -293,7 +315,7 @@ def test_rows_are_asked_for_where_confidence_promises_a_promise() -> None:
     needed = [
         find_guarantee(
             np.full(20, level), np.zeros(20, bool), np.ones(20), np.zeros(20, int), np.full(2000, level),
-            at_random=True, trusted=200, rows=ROWS, max_fix_error=LIMIT, coverage=0.95,
+            trusted=200, rows=ROWS, max_fix_error=LIMIT, coverage=0.95,
         ).rows_needed
         for level in (0.99, 0.977, 0.95)
     ]  # fmt: skip
@@ -302,7 +324,7 @@ def test_rows_are_asked_for_where_confidence_promises_a_promise() -> None:
 
 
 def test_plans_expect_more_errors_than_stated() -> None:
-    assert planned_error(np.full(50, 0.99)) == pytest.approx(2 * 0.01 + 0.002)
+    assert planned_error(np.full(50, 0.99)) == pytest.approx(1.5 * 0.01 + 0.002)
     assert planned_error(np.zeros(0)) == 1.0
     assert worth(0.9, 500) > worth(0.45, 1000) > worth(0.0, 10_000)
 

@@ -20,10 +20,11 @@ LAYERS = (
     {
         "labelfix.annotator_model", "labelfix.annotators", "labelfix.audit", "labelfix.calibration",
         "labelfix.check", "labelfix.comparison", "labelfix.dataset", "labelfix.evidence", "labelfix.export",
-        "labelfix.feature_store",
-        "labelfix.finished", "labelfix.guarantees", "labelfix.images", "labelfix.matrices", "labelfix.neighbours",
+        "labelfix.feature_store", "labelfix.finished", "labelfix.fix_error", "labelfix.frames",
+        "labelfix.guarantees", "labelfix.images", "labelfix.matrices", "labelfix.neighbours",
         "labelfix.posterior", "labelfix.record", "labelfix.report", "labelfix.roles", "labelfix.rundir",
         "labelfix.sampling", "labelfix.tables", "labelfix.transition", "labelfix.verification",
+        "labelfix.verified_fixes",
     },
     {
         "labelfix.augmentation", "labelfix.backbones", "labelfix.checkpoints", "labelfix.discriminant",

@@ -8,6 +8,7 @@ import pytest
 from pyarrow import csv
 
 from labelfix.errors import InputError, OutputError, SettingError
+from labelfix.frames import image_ids, parse_frame
 from labelfix.verification import plan_verification, write_verification
 
 N = 3000
@@ -86,6 +87,49 @@ def test_nothing_is_drawn_twice_and_nothing_that_is_trusted() -> None:
     assert not known & set(drawn)
 
 
+def test_the_table_says_which_fixes_could_have_been_drawn() -> None:
+    """All that were aimed at, with one chance, and trusted images that look the same to a fit without them."""
+    table = soft_labels()
+    ids = dict(zip(image_ids(table["image"].to_pylist()).tolist(), table["image"].to_pylist(), strict=True))
+
+    def frame(found) -> set[str]:
+        numbers, _ = parse_frame(found.table["drawn_from"].drop_null().to_pylist())
+        return {ids[number] for number in numbers.tolist()}
+
+    found = plan(table)
+    aimed = frame(found)
+    weights = dict(zip(found.table["image"].to_pylist(), found.table["weight"].to_pylist(), strict=True))
+    assert len(aimed) == found.fixes
+    assert len(aimed & set(weights)) == found.fixes_drawn
+    assert len({weights[name] for name in aimed & set(weights)}) == 1
+    rows = table.filter(pa.compute.is_in(table["image"], pa.array(sorted(aimed))))
+    assert rows["is_label_issue"].to_pylist() == [True] * len(aimed)
+    known = pa.table(
+        {
+            "image": ["0.png", "1.png", "2.png"],
+            "given_label": ["a", "a", "b"],
+            "predicted_label": ["b", "b", "b"],
+            "confidence": pa.array([pa.compute.min(rows["confidence"]).as_py(), 0.5, 1.0], pa.float32()),
+        }
+    )
+    ids |= dict(
+        zip(image_ids(["0.png", "1.png", "2.png"]).tolist(), ["0.png", "1.png", "2.png"], strict=True)
+    )
+    more = plan_verification(table, 100, held_out=known, max_fix_error=0.05, coverage=0.95, seed=0)
+    assert frame(more) == aimed | {"0.png"}
+    # of trusted images at a tie nobody could say whether they would have been aimed at
+    ties = pa.array(np.where(np.arange(N) % 3 > 0, np.float32(1.0), np.float32(0.6)))
+    tied = plan_verification(
+        table.set_column(3, "confidence", ties),
+        100,
+        held_out=known,
+        max_fix_error=0.05,
+        coverage=0.95,
+        seed=0,
+    )
+    assert len(frame(tied)) == tied.fixes
+
+
 def test_weights_are_inverse_chances() -> None:
     """Over many draws, the weights add up to the number of rows that could have been drawn."""
     table = soft_labels()
@@ -138,7 +182,7 @@ def test_the_table_has_the_columns_that_clean_reads(tmp_path: Path) -> None:
     write_verification(plan(soft_labels()), tmp_path / "next.csv", force=False)
     table = csv.read_csv(tmp_path / "next.csv")
     assert table.column_names == [
-        "image", "trusted_label", "given_label", "suggestion", "confidence", "weight",
+        "image", "trusted_label", "given_label", "suggestion", "confidence", "weight", "drawn_from",
     ]  # fmt: skip
     assert table["trusted_label"].null_count == 100
     assert list(tmp_path.iterdir()) == [tmp_path / "next.csv"]

@@ -46,7 +46,12 @@ def next_rows(
     config = finished.record["config"]
     goal = max_fix_error or config.get("max_fix_error") or 0.05
     plan = plan_verification(
-        finished.table("soft_labels"), count, max_fix_error=goal, coverage=config["interval"], seed=seed
+        finished.table("soft_labels"),
+        count,
+        held_out=finished.table("held_out") if finished.has("held_out") else None,
+        max_fix_error=goal,
+        coverage=config["interval"],
+        seed=seed,
     )
     write_verification(plan, out, force=force)
     summary = {

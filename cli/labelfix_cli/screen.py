@@ -90,7 +90,8 @@ def _promise(guarantee: dict[str, Any], suspects: int) -> str:
     if guarantee["threshold"] is not None:
         sure = f"{guarantee['coverage']:.0%} sure"
         fixes = f"{guarantee['fixes']:,} labels from confidence {guarantee['threshold']:.3f} on"
-        return f"{wanted} ({sure}; {seen}): {fixes}"
+        among = ", of those that labelfix next drew from" if guarantee["frames"] else ""
+        return f"{wanted} ({sure}; {seen}): {fixes}{among}"
     if not suspects:
         return "none: there is no suspect to fix"
     needed = guarantee["rows_needed"]

@@ -3,6 +3,7 @@
 N images, R label rows, K classes, E extra trusted images (trusted, but without a given label).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,6 +35,8 @@ class LabelTable:
     trusted_weight, trusted_sample
         (N,) float64 and int32: 1 / probability of having been drawn for verification, and which draw that was;
         1 and 0 for a plain random sample, and where there is no trusted label.
+    frames
+        Of draws that say which images their chosen rows were drawn from, all with one chance: (N,) bool by number.
     row_image, row_label, row_annotator
         (R,) int32 per label row: image number, label, annotator (-1 where the cell is empty).
     annotators
@@ -55,6 +58,7 @@ class LabelTable:
     trusted: np.ndarray
     trusted_weight: np.ndarray
     trusted_sample: np.ndarray
+    frames: Mapping[int, np.ndarray]
     row_image: np.ndarray
     row_label: np.ndarray
     row_annotator: np.ndarray
@@ -96,6 +100,7 @@ class LabelTable:
             trusted=self.trusted[kept_N],
             trusted_weight=self.trusted_weight[kept_N],
             trusted_sample=self.trusted_sample[kept_N],
+            frames={draw: frame[kept_N] for draw, frame in self.frames.items()},
             row_image=number[self.row_image[rows]],
             row_label=self.row_label[rows],
             row_annotator=self.row_annotator[rows],

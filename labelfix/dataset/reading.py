@@ -22,6 +22,7 @@ from labelfix.dataset.faults import describe_repeats, describe_unknown, name_at,
 from labelfix.dataset.identity import Identify, lexical_keys
 from labelfix.dataset.label_table import NO_LABEL, LabelTable
 from labelfix.errors import SHOWN_PROBLEMS, InputError
+from labelfix.frames import image_ids, parse_frame
 from labelfix.sampling import RANDOM_SAMPLE
 from labelfix.tables import Problems, RawTable, read_table
 
@@ -46,7 +47,8 @@ def read_label_table(
     trusted
         Path or table with ``image`` and ``label``, a list of them, or None. One with sampling weights is a
         draw of its own; the weights are proportional to 1 / probability of having been drawn, and rows that
-        have no label yet are left out. Those without weights are one plain random sample.
+        have no label yet are left out. Those without weights are one plain random sample. ``drawn_from``, next
+        to weights, says which images were drawn from (`labelfix.frames`).
     classes
         Class names in order; None takes the labels that occur, sorted (by value when all are integers).
     identify
@@ -130,10 +132,11 @@ class _Reading:
             self._report_repeats(given, images[0], who)
         extra = 1 if given else 0
         truth = self._merge_trusted(trusted, images[extra:], codes[extra:], classes)
+        frames = self._frames(trusted)
         self.unfilled = [(raw.name, raw.columns["label"].null_count, raw.num_rows) for raw in trusted]
         self.problems.raise_if_any()
         assert given is not None
-        return self._assemble(given, images[0], codes[0], who, truth, classes, bool(trusted))
+        return self._assemble(given, images[0], codes[0], who, truth, frames, classes, bool(trusted))
 
     # ------------------------------------------------------------------------------------------------ images
 
@@ -266,6 +269,20 @@ class _Reading:
         )
         return values
 
+    def _frames(self, tables: list[RawTable]) -> dict[int, np.ndarray]:
+        """Return the identifiers of the images that each draw is from, by its number, for those that say so."""
+        frames = {}
+        for number, raw in enumerate(tables, 1):
+            if "drawn_from" not in raw.columns or "weight" not in raw.columns:
+                continue
+            column = encode(raw.columns["drawn_from"])
+            ids, faulty = parse_frame(column.values)
+            if len(ids):
+                frames[number] = ids
+            wrong = np.flatnonzero(np.isin(column.codes, faulty))
+            self.problems.add_many(len(wrong), lambda raw=raw, wrong=wrong: _describe_frame(raw, wrong))  # type: ignore[misc]
+        return frames
+
     # -------------------------------------------------------------------------------------------- everything
 
     def _assemble(
@@ -275,6 +292,7 @@ class _Reading:
         labels: np.ndarray,
         who: Column,
         truth: _Truth,
+        frames: dict[int, np.ndarray],
         classes: tuple[str, ...],
         any_trusted: bool,
     ) -> LabelTable:
@@ -294,14 +312,17 @@ class _Reading:
         is_extra = rank[truth.image] < 0
         majority, tied = majority_labels(row_image, row_label, who.codes[rows], trusted, len(classes))
         keys = pa.array(list(self.number_of), pa.large_string())
+        names = given.columns["image"].take(pa.array(rows[first]))
+        ids = image_ids(names.to_pylist()) if frames else np.empty(0)
         return LabelTable(
-            images=given.columns["image"].take(pa.array(rows[first])),
+            images=names,
             keys=keys.take(pa.array(numbers)),
             classes=classes,
             given=majority,
             trusted=trusted,
             trusted_weight=weight,
             trusted_sample=sample,
+            frames={draw: np.isin(ids, frame) for draw, frame in frames.items()},
             row_image=row_image,
             row_label=row_label,
             row_annotator=who.codes[rows],
@@ -345,6 +366,14 @@ class _Reading:
                 f"{_images(ties)} with a tie among the annotators; the label of the more reliable one was taken, "
                 "or the first in class order."
             )
+
+
+def _describe_frame(raw: RawTable, rows: np.ndarray) -> Iterator[str]:
+    for place in raw.at(rows[:SHOWN_PROBLEMS]):
+        yield (
+            f"{place}: the drawn_from is not what labelfix next wrote there; expected words of twelve letters. "
+            "Restore the cell, or remove the column: fewer fixes may be promised then."
+        )
 
 
 def _positive(text: str) -> float:

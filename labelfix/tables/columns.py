@@ -21,7 +21,8 @@ ANNOTATOR_NAMES = ("annotator", "worker", "annotator_id", "worker_id", "labeler"
 GIVEN_NAMES = ("label", "class", "given_label", "category", "label_name")
 TRUSTED_NAMES = ("trusted_label", "true_label", "verified_label")
 WEIGHT_NAMES = ("weight", "sampling_weight")
-OPTIONAL = ("annotator", "weight")
+FRAME_NAMES = ("drawn_from",)
+OPTIONAL = ("annotator", "weight", "drawn_from")
 
 # For each column its names in ranks: the first rank that a table has decides, and there has to be one of it.
 Wanted = Mapping[str, tuple[tuple[str, ...], ...]]
@@ -39,7 +40,8 @@ def wanted_columns(*, trusted: bool, weight: str | None = None) -> Wanted:
     wanted = {"image": _first_alone(IMAGE_NAMES)}
     if trusted:
         weights = _first_alone(WEIGHT_NAMES) if weight is None else ((plain_title(weight),),)
-        return wanted | {"label": _first_alone(TRUSTED_NAMES) + _first_alone(GIVEN_NAMES), "weight": weights}
+        labels = _first_alone(TRUSTED_NAMES) + _first_alone(GIVEN_NAMES)
+        return wanted | {"label": labels, "weight": weights, "drawn_from": (FRAME_NAMES,)}
     return wanted | {"label": _first_alone(GIVEN_NAMES), "annotator": _first_alone(ANNOTATOR_NAMES)}
 
 
@@ -82,8 +84,8 @@ class RawTable:
     folder
         The folder the table stands in; None for a table in memory.
     columns
-        ``image``, ``label`` and, where there is one, ``annotator`` or ``weight``: (R,) large_string, null
-        where empty.
+        ``image``, ``label`` and, where there is one, ``annotator``, ``weight`` or ``drawn_from``: (R,)
+        large_string, null where empty.
     places
         From row numbers to what a person looks up: ``line 48`` of a text file, ``row 47`` of a Parquet file.
     """
