@@ -3,8 +3,9 @@
 A row's weight says with which chance it was drawn, but not which other fixes could have been drawn in its place.
 These are the draw's sampling frame. `labelfix.guarantees` needs it: of the fixes in the frame, and of no others,
 the rows drawn are a simple random sample. So ``labelfix next`` writes the frame into the column ``drawn_from`` of
-the rows to verify, each row with an equal share of it, whether the row itself is of the frame or not. Images
-stand there as identifiers of 48 bits, in letters, so that names of any kind pass through any spreadsheet.
+the rows to verify, each row with itself, where it is of the frame, and an equal share of the others. So if rows
+get lost, those that are left still are a random sample of what they list together. Images stand there as
+identifiers of 48 bits, in letters, so that names of any kind pass through any spreadsheet.
 """
 
 import re
@@ -28,10 +29,25 @@ def image_ids(names: Iterable[str]) -> np.ndarray:
     return hash_keys(names, 0) >> np.uint64(64 - 4 * LENGTH)
 
 
-def frame_cells(ids: np.ndarray, rows: int) -> list[str | None]:
-    """Return the cells of the column for so many rows, which together hold all `ids`; None where one holds none."""
-    words = [f"{number:0{LENGTH}x}".translate(TO_LETTERS) for number in ids.tolist()]
-    return [" ".join(words[row::rows]) or None for row in range(rows)]
+def frame_cells(frame: np.ndarray, rows: np.ndarray) -> list[str | None]:
+    """Return the cells of the column, None for an empty one.
+
+    Parameters
+    ----------
+    frame
+        Identifiers of the images in the frame.
+    rows
+        (n,) identifiers of the images in the table.
+    """
+    others = [_word(number) for number in np.setdiff1d(frame, rows).tolist()]
+    own = [
+        [_word(number)] if inside else [] for number, inside in zip(rows, np.isin(rows, frame), strict=True)
+    ]
+    return [" ".join(own[row] + others[row :: len(rows)]) or None for row in range(len(rows))]
+
+
+def _word(number: int) -> str:
+    return f"{number:0{LENGTH}x}".translate(TO_LETTERS)
 
 
 def parse_frame(cells: Sequence[str]) -> tuple[np.ndarray, list[int]]:

@@ -123,7 +123,9 @@ def plan_verification(
             "suggestion": rows["predicted_label"].take(chosen),
             "confidence": rows["confidence"].take(chosen),
             "weight": 1.0 / chances[chosen],
-            "drawn_from": pa.array(frame_cells(np.sort(image_ids(frame)), len(chosen)), pa.string()),
+            "drawn_from": pa.array(
+                frame_cells(image_ids(frame), image_ids(names[row] for row in chosen)), pa.string()
+            ),
         }
     )
     return Verification(table=table, fixes=fixes, fixes_drawn=int(np.isin(chosen, best).sum()), chance=chance)

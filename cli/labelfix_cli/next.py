@@ -37,7 +37,7 @@ def next_rows(
     """Choose the images whose verification is worth most, with known chances of being drawn.
 
     Fill in the column trusted_label, as far as you come from the top, and pass the file to clean with one more
-    --trusted. Its column weight keeps all estimates right.
+    --trusted. Its columns weight and drawn_from keep all estimates and promises right: leave them as they are.
     """
     from labelfix.finished import FinishedRun
     from labelfix.verification import plan_verification, write_verification

@@ -117,6 +117,7 @@ class _Reading:
         self.skip_missing = skip_missing
         self.number_of: dict[str, int] = {}  # identity -> its number, over all tables
         self.missing: dict[str, None] = {}
+        self.strangers: list[str] = []  # trusted tables that were drawn from none of the images
         self.unfilled: list[tuple[str, int, int]] = []  # per trusted table: name, rows without a label, rows
 
     def read(
@@ -132,7 +133,7 @@ class _Reading:
             self._report_repeats(given, images[0], who)
         extra = 1 if given else 0
         truth = self._merge_trusted(trusted, images[extra:], codes[extra:], classes)
-        frames = self._frames(trusted)
+        frames = self._frames(given, trusted)
         self.unfilled = [(raw.name, raw.columns["label"].null_count, raw.num_rows) for raw in trusted]
         self.problems.raise_if_any()
         assert given is not None
@@ -269,18 +270,24 @@ class _Reading:
         )
         return values
 
-    def _frames(self, tables: list[RawTable]) -> dict[int, np.ndarray]:
-        """Return the identifiers of the images that each draw is from, by its number, for those that say so."""
-        frames = {}
+    def _frames(self, given: RawTable | None, tables: list[RawTable]) -> dict[int, np.ndarray]:
+        """Return which rows of the labels table a draw is from, (R,) bool by its number, for those that say so."""
+        frames, rows = {}, None
         for number, raw in enumerate(tables, 1):
-            if "drawn_from" not in raw.columns or "weight" not in raw.columns:
+            if given is None or not {"weight", "drawn_from"} <= raw.columns.keys():
                 continue
             column = encode(raw.columns["drawn_from"])
             ids, faulty = parse_frame(column.values)
-            if len(ids):
-                frames[number] = ids
             wrong = np.flatnonzero(np.isin(column.codes, faulty))
             self.problems.add_many(len(wrong), lambda raw=raw, wrong=wrong: _describe_frame(raw, wrong))  # type: ignore[misc]
+            if rows is None:
+                names = encode(given.columns["image"])
+                rows = np.append(image_ids(names.values), np.uint64(0))[names.codes]
+            if len(ids):
+                frames[number] = np.isin(rows, ids)
+                if not frames[number].any():
+                    self.strangers.append(raw.name)
+                    del frames[number]
         return frames
 
     # -------------------------------------------------------------------------------------------- everything
@@ -312,17 +319,15 @@ class _Reading:
         is_extra = rank[truth.image] < 0
         majority, tied = majority_labels(row_image, row_label, who.codes[rows], trusted, len(classes))
         keys = pa.array(list(self.number_of), pa.large_string())
-        names = given.columns["image"].take(pa.array(rows[first]))
-        ids = image_ids(names.to_pylist()) if frames else np.empty(0)
         return LabelTable(
-            images=names,
+            images=given.columns["image"].take(pa.array(rows[first])),
             keys=keys.take(pa.array(numbers)),
             classes=classes,
             given=majority,
             trusted=trusted,
             trusted_weight=weight,
             trusted_sample=sample,
-            frames={draw: np.isin(ids, frame) for draw, frame in frames.items()},
+            frames={draw: frame[rows[first]] for draw, frame in frames.items()},
             row_image=row_image,
             row_label=row_label,
             row_annotator=who.codes[rows],
@@ -353,6 +358,11 @@ class _Reading:
                     f"{name}: {empty:,} of {rows:,} rows have no label yet and are left out, as if they had not "
                     "been drawn."
                 )
+        for name in self.strangers:
+            yield (
+                f"{name}: none of the images in its column drawn_from is among the labels by that name, so that "
+                "fewer fixes may be promised. Use the same names as in the run that the table comes from."
+            )
         if any_trusted and not len(trusted):
             yield "none of the trusted images exists, so that there is no trusted label."
         yield from class_warnings(
