@@ -24,12 +24,12 @@ def chance_of_so_few(
     max_fix_error: float,
     *,
     thinnest: float = 1.0,
-    known: int = 0,
-    known_wrong: Any = 0,
+    beside: int = 0,
 ) -> Any:
     """Return the chance of at most `wrong` wrong fixes in a sample of them if too many of the others are wrong.
 
-    Hypergeometric: sample, known and other fixes are one set, from which the sample was drawn at random.
+    Hypergeometric: the sample, the other fixes and those beside are one set, from which the sample was drawn at
+    random.
 
     Parameters
     ----------
@@ -40,15 +40,14 @@ def chance_of_so_few(
     thinnest
         How densely the fixes are verified where that is least, next to all of them: the set is taken to be as large
         as if all were so thinly verified.
-    known, known_wrong
-        Fixes that the sample could have held as well, but that were verified later, and the wrong ones among them;
-        may be an array as k.
+    beside
+        Right fixes that the sample could have held as well, but that were verified otherwise.
     """
     too_many = math.floor(max_fix_error * fixes + EQUAL) + 1
     if not rows or too_many > fixes:
         return np.ones(np.shape(wrong))  # hardly any other fix is left: nothing worth a promise
-    total = rows + known + math.ceil(fixes / thinnest - EQUAL)
-    return stats.hypergeom.cdf(wrong, total, np.minimum(wrong + known_wrong + too_many, total), rows)
+    total = rows + beside + math.ceil(fixes / thinnest - EQUAL)
+    return stats.hypergeom.cdf(wrong, total, np.minimum(wrong + too_many, total), rows)
 
 
 def chance_to_promise(
@@ -59,19 +58,14 @@ def chance_to_promise(
     risk: float,
     *,
     thinnest: float = 1.0,
-    known: int = 0,
+    beside: int = 0,
 ) -> float:
     """Return the chance that `rows` verified fixes pass the test at `risk`, at an error of `rate`.
 
     Arguments are otherwise those of `chance_of_so_few`.
     """
     wrong = np.arange(math.ceil(max_fix_error * rows) + 1)  # more cannot pass
-    passes = (
-        chance_of_so_few(
-            wrong, rows, fixes, max_fix_error,
-            thinnest=thinnest, known=known, known_wrong=math.floor(rate * known),
-        ) <= risk
-    )  # fmt: skip
+    passes = chance_of_so_few(wrong, rows, fixes, max_fix_error, thinnest=thinnest, beside=beside) <= risk
     allowed = int(np.argmin(passes)) - 1 if not passes.all() else len(wrong) - 1
     return float(stats.binom.cdf(allowed, rows, rate)) if allowed >= 0 else 0.0
 

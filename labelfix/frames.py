@@ -2,24 +2,26 @@
 
 A row's weight says with which chance it was drawn, but not which other fixes could have been drawn in its place.
 These are the draw's sampling frame. `labelfix.guarantees` needs it: of the fixes in the frame, and of no others,
-the rows drawn are a simple random sample. So ``labelfix next`` writes the frame into the column ``drawn_from`` of
-the rows to verify, each row with itself, where it is of the frame, and an equal share of the others. So if rows
-get lost, those that are left still are a random sample of what they list together. Images stand there as
-identifiers of 48 bits, in letters, so that names of any kind pass through any spreadsheet.
+the rows drawn are a random sample. So ``labelfix next`` writes it into the column ``drawn_from`` of the rows to
+verify: the draw, a colon, and images of the frame. Every row lists itself, if it is of the frame, and an equal
+share of those that were not drawn. So if rows get lost, those that are left still are a random sample of what
+they list together, and tables of one draw can be joined. Draws and images stand there as identifiers of 48 bits,
+in letters, so that names of any kind pass through any spreadsheet.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
 from labelfix.folds import hash_keys
 
-__all__ = ["frame_cells", "image_ids", "parse_frame"]
+__all__ = ["frame_cells", "image_ids", "parse_cell"]
 
 LETTERS = "abcdefghijklmnop"
 LENGTH = 12
-CELL = re.compile(rf"[{LETTERS[0]}-{LETTERS[-1]}]{{{LENGTH}}}( +[{LETTERS[0]}-{LETTERS[-1]}]{{{LENGTH}}})*")
+WORD = rf"[{LETTERS[0]}-{LETTERS[-1]}]{{{LENGTH}}}"
+CELL = re.compile(rf"({WORD}) ?:((?: +{WORD})*)")
 TO_HEX = str.maketrans(LETTERS, "0123456789abcdef")
 TO_LETTERS = str.maketrans("0123456789abcdef", LETTERS)
 
@@ -29,30 +31,32 @@ def image_ids(names: Iterable[str]) -> np.ndarray:
     return hash_keys(names, 0) >> np.uint64(64 - 4 * LENGTH)
 
 
-def frame_cells(frame: np.ndarray, rows: np.ndarray) -> list[str | None]:
-    """Return the cells of the column, None for an empty one.
+def frame_cells(frame: np.ndarray, rows: np.ndarray, settings: str) -> list[str]:
+    """Return the cells of the column, (n,).
 
     Parameters
     ----------
     frame
-        Identifiers of the images in the frame.
+        Identifiers of the images in the frame; may be empty.
     rows
         (n,) identifiers of the images in the table.
+    settings
+        Whatever the draw depended on besides: draws from the same frame are told apart by it.
     """
+    frame = np.unique(frame)
+    draw = _word(int(image_ids([f"{settings} {frame.tolist()}"])[0]))
     others = [_word(number) for number in np.setdiff1d(frame, rows).tolist()]
     own = [
         [_word(number)] if inside else [] for number, inside in zip(rows, np.isin(rows, frame), strict=True)
     ]
-    return [" ".join(own[row] + others[row :: len(rows)]) or None for row in range(len(rows))]
+    return [" ".join([f"{draw}:", *own[row], *others[row :: len(rows)]]) for row in range(len(rows))]
+
+
+def parse_cell(cell: str) -> tuple[str, list[int]] | None:
+    """Return the draw that a cell names, and the identifiers that it lists; None where it is no such cell."""
+    match = CELL.fullmatch(cell)
+    return match and (match[1], [int(word.translate(TO_HEX), 16) for word in match[2].split()])
 
 
 def _word(number: int) -> str:
     return f"{number:0{LENGTH}x}".translate(TO_LETTERS)
-
-
-def parse_frame(cells: Sequence[str]) -> tuple[np.ndarray, list[int]]:
-    """Return the identifiers in some cells, ascending, and the places of the cells that hold something else."""
-    wrong = [place for place, cell in enumerate(cells) if not CELL.fullmatch(cell)]
-    broken = set(wrong)
-    words = [word for place, cell in enumerate(cells) if place not in broken for word in cell.split()]
-    return np.unique(np.array([int(word.translate(TO_HEX), 16) for word in words], np.uint64)), wrong

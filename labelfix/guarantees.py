@@ -34,8 +34,11 @@ class Guarantee:
     threshold
         Suspects of at least this confidence are fixed; None where nothing can be promised.
     frames
-        Numbers of the draws whose frames (`labelfix.frames`) a suspect has to be in to be fixed; empty where it
-        need not be in any.
+        Numbers of the draws whose frames (`labelfix.frames`) a suspect has to be in, all of them, to be fixed;
+        empty where it need not be in any.
+    exact
+        Whether the promise holds whatever the errors look like; else it assumes that they are alike at like
+        confidence, and no rarer with doubt (`labelfix.verified_fixes`).
     fixes
         How many rows are fixed, trusted ones aside.
     rows, wrong
@@ -50,6 +53,7 @@ class Guarantee:
     coverage: float
     threshold: float | None
     frames: tuple[int, ...]
+    exact: bool
     fixes: int
     rows: int
     wrong: int
@@ -64,6 +68,7 @@ def find_guarantee(
     others: np.ndarray,
     *,
     frames: Mapping[int, tuple[np.ndarray, np.ndarray]] | None = None,
+    trained: Mapping[int, int] | None = None,
     trusted: int,
     kept_share: float = 1.0,
     rows: int,
@@ -74,12 +79,11 @@ def find_guarantee(
 
     Parameters
     ----------
-    confidence, wrong, weight, sample, others, frames
-        As in `labelfix.verified_fixes.Suspects`. Where every draw is the random sample, or has a frame, the test is
-        exact without any assumption about the errors.
+    confidence, wrong, weight, sample, others, frames, trained
+        As in `labelfix.verified_fixes.Suspects`.
     trusted, kept_share, rows
-        M, how many trusted rows there were to be counted, the share of all trusted rows that they are, and how many
-        rows are not trusted.
+        M, how many trusted rows of the random sample there were to be counted, the share of all trusted rows that
+        they are, and how many rows are not trusted.
     max_fix_error, coverage
         What is to be promised.
     """
@@ -90,6 +94,7 @@ def find_guarantee(
         sample=sample,
         others=others.astype(np.float64),
         frames=frames or {},
+        trained=trained or {},
     )
     risk = 1 - coverage
     seen, counts = _tried(samples_of(suspects), max_fix_error, risk)
@@ -105,6 +110,7 @@ def find_guarantee(
         coverage=coverage,
         threshold=threshold,
         frames=() if threshold is None else seen.frames,
+        exact=seen.even,
         fixes=0 if threshold is None else seen.fixes_from(threshold),
         rows=shown,
         wrong=int(seen.wrong[:shown].sum()),

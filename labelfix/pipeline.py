@@ -198,6 +198,7 @@ def _judge(evidence: Evidence, pairs: np.ndarray, config: CleanConfig) -> Verdic
     """Return the verdict on every row, from the trusted rows `pairs` and all evidence."""
     table = evidence.table
     # of the trusted rows; the others took part in training
+    known = np.setdiff1d(table.pairs, pairs)
     kept_share = len(pairs) / max(len(table.pairs), 1)
     judged = verdict(
         evidence.probs,
@@ -211,7 +212,8 @@ def _judge(evidence: Evidence, pairs: np.ndarray, config: CleanConfig) -> Verdic
         trusted_weights=table.trusted_weight[pairs] / kept_share if len(pairs) else None,
         trusted_samples=table.trusted_sample[pairs],
         trusted_frames=table.frames,
-        known_rows=np.setdiff1d(table.pairs, pairs),
+        known_rows=known,
+        known_samples=table.trusted_sample[known],
         config=config.verdict,
     )
     return _with_trusted(judged, table, pairs)

@@ -91,12 +91,24 @@ class Verdict:
 
 @dataclass(frozen=True)
 class _Draws:
-    """How the trusted rows were drawn: weight, draw (M,), frames of draws (N,), and rows known otherwise (X,)."""
+    """How rows were drawn: weight and draw (M,) of the trusted ones, frames (N,), and rows known otherwise (X,)."""
 
     weight: np.ndarray
     sample: np.ndarray
     frames: Mapping[int, np.ndarray]
     known_rows: np.ndarray
+    known_sample: np.ndarray
+
+    @property
+    def trained(self) -> dict[int, int]:
+        """By the number of a chosen draw, how many of its rows are known otherwise."""
+        draws, counts = np.unique(self.known_sample, return_counts=True)
+        return {d: n for d, n in zip(draws.tolist(), counts.tolist(), strict=True) if d != RANDOM_SAMPLE}
+
+    def framed(self, trusted: np.ndarray, others: np.ndarray) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Return which of some rows are in the frame of each draw, as far as any row of it has a trusted label."""
+        verified = {*self.sample.tolist(), *self.trained}
+        return {d: (frame[trusted], frame[others]) for d, frame in self.frames.items() if d in verified}
 
 
 def verdict(
@@ -113,6 +125,7 @@ def verdict(
     trusted_samples: np.ndarray | None = None,
     trusted_frames: Mapping[int, np.ndarray] | None = None,
     known_rows: np.ndarray | None = None,
+    known_samples: np.ndarray | None = None,
     config: VerdictConfig | None = None,
 ) -> Verdict:
     """Judge every label from out-of-fold probabilities and a few trusted labels.
@@ -146,12 +159,13 @@ def verdict(
         None takes all for one draw, chosen by the weights if there are any.
     trusted_frames
         Draw number -> (N,) bool: the rows that the draw was from, all of them with the same chance, as far as no
-        earlier draw had them (`labelfix.verified_fixes`). Draws are numbered in their order. Where every chosen
-        draw has a frame, only fixes in frames are promised, or all, and the promise assumes nothing about the
-        errors.
+        earlier draw had them. Where every chosen draw has a frame, a promise is about all fixes or about those
+        inside one or more of the frames, and assumes nothing about the errors.
     known_rows
         (X,) row numbers, other than the trusted rows, whose truth is known but had a part in `probs`: nothing is
         measured on them, and no promise counts them as fixes.
+    known_samples
+        (X,) integers: which draw each of them comes from; None takes the random sample.
     config
         Smoothing and coverage of the intervals.
 
@@ -169,7 +183,8 @@ def verdict(
     rows, true = _check_trusted(trusted_rows, trusted_labels, probs.shape)
     weight, sample = _check_weights(trusted_weights, trusted_samples, len(rows))
     frames = _check_frames(trusted_frames or {}, len(labels))
-    draws = _Draws(weight, sample, frames, _check_known(known_rows, rows, len(labels)))
+    known, known_sample = _check_known(known_rows, known_samples, rows, len(labels))
+    draws = _Draws(weight, sample, frames, known, known_sample)
     names = tuple(str(c) for c in classes) if classes is not None else tuple(map(str, range(probs.shape[1])))
     if len(names) != probs.shape[1]:
         raise InputError(f"classes: names {len(names)} classes; probs has {probs.shape[1]} columns.")
@@ -254,6 +269,8 @@ def _check_weights(
     weights: np.ndarray | None, samples: np.ndarray | None, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return weight and draw of each trusted row, both (M,)."""
+    if weights is None and samples is not None:
+        raise InputError("trusted_samples: came without trusted_weights; expected both, or none of them.")
     if weights is None:
         return np.ones(count), np.full(count, RANDOM_SAMPLE)
     weight = np.asarray(weights, np.float64).reshape(-1)
@@ -291,7 +308,10 @@ def _check_frames(frames: Mapping[int, np.ndarray], count: int) -> dict[int, np.
     return checked
 
 
-def _check_known(known: np.ndarray | None, trusted_rows: np.ndarray, count: int) -> np.ndarray:
+def _check_known(
+    known: np.ndarray | None, samples: np.ndarray | None, trusted_rows: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows that are known otherwise, and the draw of each, both (X,)."""
     known = np.asarray([] if known is None else known, np.int64).reshape(-1)
     if len(known) and not (known.min() >= 0 and known.max() < count):
         raise InputError(
@@ -299,7 +319,13 @@ def _check_known(known: np.ndarray | None, trusted_rows: np.ndarray, count: int)
         )
     if np.isin(known, trusted_rows).any():
         raise InputError("known_rows: a row is among the trusted rows too; expected it in one of the two.")
-    return known
+    sample = np.full(len(known), RANDOM_SAMPLE) if samples is None else np.asarray(samples).reshape(-1)
+    if len(sample) != len(known) or not np.issubdtype(sample.dtype, np.integer):
+        raise InputError(
+            f"known_samples: {len(sample)} values of type {sample.dtype} for {len(known)} known rows; expected one "
+            "integer each."
+        )
+    return known, sample
 
 
 # ------------------------------------------------------------------------------------------------ cross-fitting
@@ -496,8 +522,9 @@ def _guarantee(
         draws.weight[flagged],
         draws.sample[flagged],
         confidence[others],
-        frames={draw: (frame[trusted_rows][flagged], frame[others]) for draw, frame in draws.frames.items()},
-        trusted=len(trusted),
+        frames=draws.framed(trusted_rows[flagged], others),
+        trained=draws.trained,
+        trusted=int((draws.sample == RANDOM_SAMPLE).sum()),
         kept_share=len(trusted) / max(len(trusted) + known, 1),
         rows=len(issue) - len(trusted) - known,
         max_fix_error=config.max_fix_error,

@@ -33,6 +33,8 @@ ASIDE_SHARE, LEAST_ASIDE = 0.05, 4
 GROWTH = 1.1
 # Verifying pays where at least so many fixes per verified row are left to be promised; plans with fewer count less.
 FIXES_LEFT_PER_ROW = 2
+# Every row lists its share of the fixes aimed at, and a cell of a spreadsheet holds no more.
+MOST_FIXES_PER_ROW = 2000
 # With less of a chance there is no promise to work towards: of so many fixes per row, then.
 LEAST_CHANCE, FIXES_PER_ROW = 0.05, 10
 
@@ -46,7 +48,8 @@ class Verification:
     table
         One row per image in random order, so that any first part of it is a draw of the same kind: `image`,
         `trusted_label` (null: to be filled in), `given_label`, `suggestion`, `confidence` of the suggestion,
-        `weight` = 1 / chance of having been drawn, `drawn_from`: the fixes aimed at, every row a share of them.
+        `weight` = 1 / chance of having been drawn, `drawn_from`: the draw, and the fixes aimed at with
+        trusted images that look like them, every row a share of these.
     fixes, fixes_drawn
         How many of the most confident fixes most of the draw is from, and how many of those it contains.
     chance
@@ -123,8 +126,10 @@ def plan_verification(
             "suggestion": rows["predicted_label"].take(chosen),
             "confidence": rows["confidence"].take(chosen),
             "weight": 1.0 / chances[chosen],
-            "drawn_from": pa.array(
-                frame_cells(image_ids(frame), image_ids(names[row] for row in chosen)), pa.string()
+            "drawn_from": frame_cells(
+                image_ids(frame),
+                image_ids(names[row] for row in chosen),
+                f"{count} of {len(names)}, seed {seed}",
             ),
         }
     )
@@ -146,7 +151,7 @@ def write_verification(plan: Verification, path: str | os.PathLike[str], *, forc
 
 
 def _as_confident(held_out: pa.Table, least: float) -> list[str]:
-    """Return the trusted images whose label would be a fix of that much confidence, had nobody verified it."""
+    """Return the trusted images that would be a fix of that much confidence, had nobody verified them."""
     fix = held_out["predicted_label"].to_numpy() != held_out["given_label"].to_numpy()
     confidence = held_out["confidence"].to_numpy()
     return held_out["image"].filter(pa.array(fix & (confidence >= least))).to_pylist()
@@ -184,10 +189,11 @@ def _fixes_within_reach(
         chance = chance_to_promise(rate, verified, left, max_fix_error, 1 - coverage)
         return worth(chance, left) * min(left / (FIXES_LEFT_PER_ROW * drawn), 1.0), chance
 
-    sizes = {math.ceil(drawn * GROWTH**step) for step in range(200)} | {len(confidence)}
-    plans = [(*plan(size), size) for size in sorted(sizes) if drawn < size <= len(confidence)]
+    most = min(len(confidence), math.floor(MOST_FIXES_PER_ROW * drawn))
+    sizes = {math.ceil(drawn * GROWTH**step) for step in range(200)} | {most}
+    plans = [(*plan(size), size) for size in sorted(sizes) if drawn < size <= most]
     _, chance, size = max(plans, default=(0.0, 0.0, 0))
     if chance < LEAST_CHANCE:
-        size = min(len(confidence), math.ceil(FIXES_PER_ROW * drawn))
+        size = min(most, math.ceil(FIXES_PER_ROW * drawn))
         chance = plan(size)[1] if size > drawn else 0.0
     return size, chance

@@ -4,18 +4,19 @@ Fixes are suspects with a confidence of at least t. Trusted rows that are suspec
 them, speak for the fixes that they could have been drawn in place of. `samples_of` finds all ways to read them:
 
 - Rows of a random sample speak for all fixes.
-- Rows that were chosen from a frame (`labelfix.frames`), all with one chance, speak for the fixes inside it, and
-  so do the random rows inside. Rows of several frames in turn are one sample of what is in all of them: each is a
-  random part of what the draws before it had left. The last ones alone still are one, of what is in theirs.
-- Rows of the chosen draws that are left out speak for themselves alone. Where they were verified after the sample,
-  they are part of the set that it was drawn from; where before, they are not. Tables are easily given out of order,
-  so the test has to pass both ways.
-- Rows that were chosen with chances of their own, and no frame to go with them, lie unevenly among the fixes. For
-  them, `Sample.upto` assumes that errors are alike within a band of some twenty verified rows of like confidence,
-  and no rarer in a band of more doubt. They may then all lie among the fixes below some confidence; so all fixes
-  are taken to be as thinly verified as those are where that is least. With S_j the share of the fixes in the
-  bands from j down and N_j the verified rows in them, d = min_j N_j / S_j, and p_h the error of band h, growing
-  with doubt,
+- Rows that were chosen from a frame (`labelfix.frames`), all with one chance, speak for the fixes inside it, and so
+  do the random rows inside. Rows of several frames are one sample of what is in all of them: each draw is a random
+  part of what the draws before it had left.
+- Rows of the draws that are left out of a sample speak for themselves alone. They may have been chosen because
+  they seemed right, and the fixes that they left be the worse for it. So right ones count as part of the set that
+  the sample is from, and wrong ones do not: in whatever order the draws were made, the test is no easier than it
+  should be.
+- Where some rows were chosen with chances of their own, and no frame goes with them, all rows together lie
+  unevenly among the fixes. For them, `Sample.upto` assumes that errors are alike within a band of some twenty
+  verified rows of like confidence, and no rarer in a band of more doubt. They may then all lie among the fixes
+  below some confidence; so all fixes are taken to be as thinly verified as those are where that is least. With
+  S_j the share of the fixes in the bands from j down and N_j the verified rows in them, d = min_j N_j / S_j, and
+  p_h the error of band h, growing with doubt,
 
       sum_h n_h p_h = sum_j (p_j - p_(j-1)) N_j >= d sum_j (p_j - p_(j-1)) S_j = d sum_h s_h p_h,
 
@@ -29,7 +30,8 @@ n verified suspects, m other ones.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -39,6 +41,8 @@ from labelfix.sampling import RANDOM_SAMPLE, effective_rows, pool_weights
 __all__ = ["Sample", "Suspects", "Verified", "end_of_tie", "samples_of"]
 
 ROWS_PER_BAND = 20
+# Of so many draws, or fewer, every choice is a sample of its own.
+MOST_CHOICES = 5
 # Of a band, the fixes per verified one may be so many times those of the whole set.
 MOST_UNEVEN = 2.0
 
@@ -56,6 +60,9 @@ class Suspects:
         (m,) confidence of those that nobody verified.
     frames
         By the number of a draw, which of the (n,) and of the (m,) its rows were drawn from, bool.
+    trained
+        By the number of a draw, how many of its rows took part in training, so that nothing is known of what a fit
+        without them would say.
     """
 
     confidence: np.ndarray
@@ -64,6 +71,7 @@ class Suspects:
     sample: np.ndarray
     others: np.ndarray
     frames: Mapping[int, tuple[np.ndarray, np.ndarray]]
+    trained: Mapping[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +84,9 @@ class Sample:
         (n,) of its rows, the most confident first.
     others
         (m,) confidences of the fixes that it speaks for, ascending.
-    known, known_wrong
-        Confidences, descending, of fixes that were verified otherwise, and whether they are wrong.
+    beside, beside_right
+        Confidences of the fixes that were verified otherwise, and of the right ones among them, ascending; infinite
+        where unknown.
     frames
         Numbers of the draws whose frames all these fixes are in.
     even
@@ -89,8 +98,8 @@ class Sample:
     weight: np.ndarray
     draw: np.ndarray
     others: np.ndarray
-    known: np.ndarray
-    known_wrong: np.ndarray
+    beside: np.ndarray
+    beside_right: np.ndarray
     frames: tuple[int, ...] = ()
     even: bool = True
 
@@ -99,24 +108,21 @@ class Sample:
         least = self.confidence[count - 1]
         fixes = self.fixes_from(least)
         if self.even:
-            known = int(np.searchsorted(-self.known, -least, side="right"))
-            wrong, known_wrong = int(self.wrong[:count].sum()), int(self.known_wrong[:known].sum())
-            return Verified(rows=count, wrong=wrong, fixes=fixes, known=known, known_wrong=known_wrong)
+            wrong, beside = int(self.wrong[:count].sum()), _number_from(self.beside_right, least)
+            return Verified(rows=count, wrong=wrong, fixes=fixes, beside=beside)
         return self._in_bands(count, fixes) if fixes else Verified()
 
     def fixes_from(self, least: float) -> int:
         """Return how many of the other fixes have at least that confidence."""
-        return int(len(self.others) - np.searchsorted(self.others, least))
+        return _number_from(self.others, least)
 
     def planned_chance(self, count: int, max_fix_error: float, risk: float) -> float:
         """Return the chance that the best `count` rows make a promise, without a look at their truth."""
         seen = self.upto(count)
         rate = planned_error(self.others[len(self.others) - seen.fixes :])
-        return min(
-            chance_to_promise(
-                rate, seen.rows, seen.fixes, max_fix_error, risk, thinnest=seen.thinnest, known=known
-            )
-            for known in {0, seen.known}
+        beside = _number_from(self.beside, self.confidence[count - 1])
+        return chance_to_promise(
+            rate, seen.rows, seen.fixes, max_fix_error, risk, thinnest=seen.thinnest, beside=beside
         )
 
     def _in_bands(self, count: int, fixes: int) -> "Verified":
@@ -149,72 +155,71 @@ class Verified:
     """Sampled rows of a set of fixes, how many of them are wrong, and how many fixes nobody verified.
 
     `thinnest` is how densely the fixes below some confidence are verified, where that is least, next to all of
-    them. Rows of unequal weights count by their effective number, wrong ones are rounded up. `known` and
-    `known_wrong` are fixes that were verified otherwise.
+    them. Rows of unequal weights count by their effective number, wrong ones are rounded up. `beside` are right
+    fixes that were verified otherwise.
     """
 
     rows: int = 0
     wrong: int = 0
     fixes: int = 0
     thinnest: float = 1.0
-    known: int = 0
-    known_wrong: int = 0
+    beside: int = 0
 
     def chance(self, max_fix_error: float) -> float:
         """Return the chance of so few wrong ones if more than `max_fix_error` of the other fixes were wrong."""
-        return max(
-            float(
-                chance_of_so_few(
-                    self.wrong, self.rows, self.fixes, max_fix_error,
-                    thinnest=self.thinnest, known=known, known_wrong=known_wrong,
-                )
+        return float(
+            chance_of_so_few(
+                self.wrong, self.rows, self.fixes, max_fix_error, thinnest=self.thinnest, beside=self.beside
             )
-            for known, known_wrong in {(0, 0), (self.known, self.known_wrong)}
-        )  # fmt: skip
+        )
 
 
 def samples_of(suspects: Suspects) -> list[Sample]:
-    """Return every way to take the verified suspects as a sample; it does not depend on which of them are wrong."""
-    chosen = sorted({*suspects.frames, *suspects.sample.tolist()} - {RANDOM_SAMPLE})
-    everything = np.ones(len(suspects.others), bool)
-    if not all(draw in suspects.frames for draw in chosen):
-        whole = _sample(suspects, np.ones(len(suspects.sample), bool), everything)
-        return [replace(whole, even=False)]
-    at_random = suspects.sample == RANDOM_SAMPLE
-    samples = [_sample(suspects, at_random, everything, beside=~at_random)]
-    for first in range(len(chosen)):
-        draws = tuple(chosen[first:])
-        inside, fixes = np.ones(len(suspects.sample), bool), everything
-        for draw in draws:
-            inside, fixes = inside & suspects.frames[draw][0], fixes & suspects.frames[draw][1]
-        rows = np.isin(suspects.sample, draws) | (at_random & (first == 0))
-        beside = ~np.isin(suspects.sample, (RANDOM_SAMPLE, *draws))
-        samples.append(_sample(suspects, rows & inside, fixes, beside=beside & inside, frames=draws))
+    """Return the ways to take verified suspects as a sample; which they are does not depend on wrong fixes."""
+    chosen = sorted({*suspects.frames, *suspects.sample.tolist(), *suspects.trained} - {RANDOM_SAMPLE})
+    framed = [draw for draw in chosen if draw in suspects.frames]
+    samples = [_sample(suspects, draws) for draws in [(), *_choices(framed)]]
+    if len(framed) < len(chosen):
+        samples.append(_sample(suspects, None))
     return samples
 
 
-def _sample(
-    suspects: Suspects,
-    rows: np.ndarray,
-    fixes: np.ndarray,
-    *,
-    beside: np.ndarray | None = None,
-    frames: tuple[int, ...] = (),
-) -> Sample:
-    """Return the sample of verified `rows` (n,), which speaks for other `fixes` (m,), and the rows `beside` it."""
-    order = np.argsort(-suspects.confidence, kind="stable")
-    rows = order[rows[order]]
-    known = order[:0] if beside is None else order[beside[order]]
-    return Sample(
-        confidence=suspects.confidence[rows],
-        wrong=suspects.wrong[rows],
-        weight=suspects.weight[rows],
-        draw=suspects.sample[rows],
-        others=np.sort(suspects.others[fixes]),
-        known=suspects.confidence[known],
-        known_wrong=suspects.wrong[known],
-        frames=frames,
+def _choices(draws: list[int]) -> list[tuple[int, ...]]:
+    """Return choices of some of the draws: all there are of a few draws, of many only one draw and all of them."""
+    sizes = range(1, len(draws) + 1) if len(draws) <= MOST_CHOICES else (1, len(draws))
+    return [choice for size in sizes for choice in combinations(draws, size)]
+
+
+def _sample(suspects: Suspects, draws: tuple[int, ...] | None) -> Sample:
+    """Return random rows, and those of some draws, as a sample of what is in their frames; None takes all rows."""
+    everything = draws is None
+    rows = np.full(len(suspects.sample), everything) | np.isin(
+        suspects.sample, (RANDOM_SAMPLE, *(draws or ()))
     )
+    inside, fixes = np.ones(len(rows), bool), np.ones(len(suspects.others), bool)
+    for draw in draws or ():
+        inside, fixes = inside & suspects.frames[draw][0], fixes & suspects.frames[draw][1]
+    beside = ~rows & inside
+    unknown = 0 if everything else sum(n for draw, n in suspects.trained.items() if draw not in (draws or ()))
+    infinite = np.full(unknown, np.inf)
+    order = np.argsort(-suspects.confidence, kind="stable")
+    order = order[(rows & inside)[order]]
+    return Sample(
+        confidence=suspects.confidence[order],
+        wrong=suspects.wrong[order],
+        weight=suspects.weight[order],
+        draw=suspects.sample[order],
+        others=np.sort(suspects.others[fixes]),
+        beside=np.append(np.sort(suspects.confidence[beside]), infinite),
+        beside_right=np.append(np.sort(suspects.confidence[beside & ~suspects.wrong]), infinite),
+        frames=draws or (),
+        even=not everything,
+    )
+
+
+def _number_from(confidence: np.ndarray, least: float) -> int:
+    """Return how many of the confidences, ascending, are at least that."""
+    return int(len(confidence) - np.searchsorted(confidence, least))
 
 
 def _band_ends(confidence: np.ndarray) -> list[int]:

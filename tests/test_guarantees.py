@@ -14,7 +14,7 @@ from labelfix.benchmark.labels import read_task
 from labelfix.config import VerdictConfig
 from labelfix.fix_error import chance_of_so_few, chance_to_promise, least_rows, planned_error, worth
 from labelfix.folds import hash_keys
-from labelfix.frames import image_ids, parse_frame
+from labelfix.frames import image_ids, parse_cell
 from labelfix.guarantees import find_guarantee
 from labelfix.head import HeadData
 from labelfix.posterior import Action, verdict
@@ -88,9 +88,8 @@ def chosen_draws(
             max_fix_error=LIMIT, coverage=0.95, seed=int(rng.integers(2**31)),
         ).table  # fmt: skip
         if framed:
-            frames[draw] = np.isin(
-                image_ids(names), parse_frame(plan["drawn_from"].drop_null().to_pylist())[0]
-            )
+            listed = [number for cell in plan["drawn_from"].to_pylist() for number in parse_cell(cell)[1]]
+            frames[draw] = np.isin(image_ids(names), np.array(listed, np.uint64))
         seen = np.concatenate([seen, [int(name) for name in plan["image"].to_pylist()]])
         weight = np.concatenate([weight, plan["weight"].to_numpy()])
         sample = np.concatenate([sample, np.full(plan.num_rows, draw)])
@@ -221,7 +220,7 @@ def weighed(confidence: np.ndarray, wrong: np.ndarray, weight: np.ndarray, other
     """A chosen draw, of which nothing is known but its weights."""
     return Sample(
         confidence=confidence, wrong=wrong, weight=weight, draw=np.ones(len(wrong), int), others=others,
-        known=np.empty(0), known_wrong=np.empty(0, bool), even=False,
+        beside=np.empty(0), beside_right=np.empty(0), frames=(), even=False,
     )  # fmt: skip
 
 

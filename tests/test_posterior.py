@@ -189,15 +189,18 @@ def test_without_trusted_rows():
     assert wrong[result.is_label_issue].mean() > 1.7 * wrong.mean()
 
 
-def test_many_classes_few_trusted_rows():
+@pytest.mark.parametrize(("classes", "trusted"), [(200, 300), (1000, 2000)])
+def test_many_classes_few_trusted_rows(classes, trusted):
+    """Fewer trusted rows than three per class, so that some classes have none."""
     rng = np.random.default_rng(0)
-    rows, classes = 6000, 200
+    rows = 6000
     true = rng.integers(0, classes - 1, rows)  # the last class never occurs
     probs = rng.dirichlet(np.full(classes, 0.02), rows)
     probs = 0.6 * np.eye(classes)[true] + 0.4 * probs
     probs /= probs.sum(1, keepdims=True)
     labels = np.where(rng.random(rows) < 0.2, rng.integers(0, classes, rows), true)
-    chosen = rng.permutation(rows)[:300]
+    chosen = rng.permutation(rows)[:trusted]
+    assert len(np.unique(true[chosen])) < classes - 1
     result = verdict(probs, labels, chosen, true[chosen])
     assert (result.predicted_label == true).mean() > 0.97
     assert result.noise_matrix.probability.shape == (classes, classes)
@@ -219,10 +222,40 @@ def test_rows_known_otherwise_are_no_fixes():
     number = np.cumsum(others) - 1
     alone = verdict(probs[others], labels[others], number[held_out], true[held_out], config=config)
     assert alone.guarantee.fixes == pytest.approx(result.guarantee.fixes, rel=0.1)
+    with pytest.raises(InputError, match="known_samples: 1 values"):
+        verdict(probs, labels, held_out, true[held_out], known_rows=known, known_samples=np.array([1]))
     with pytest.raises(InputError, match="known_rows: a row is among the trusted rows"):
         verdict(probs, labels, held_out, true[held_out], known_rows=held_out[:1])
     with pytest.raises(InputError, match="known_rows: values from 6000 to 6000; expected 0 to 5999"):
         verdict(probs, labels, held_out, true[held_out], known_rows=[6000])
+
+
+def test_a_frame_bounds_the_fixes_and_rows_that_trained_count_beside_it():
+    """Random rows and rows from a frame, the surest suspects, some of whose labels took part in training."""
+    probs, labels, true, chosen = planted(rows=8000, noise=0.4, sharpness=12.0, trusted=1300)
+    first = verdict(probs, labels, chosen[:80], true[chosen[:80]])
+    suspects = np.flatnonzero(first.is_label_issue)
+    frame = np.zeros(8000, bool)
+    frame[suspects[np.argsort(-first.confidence[suspects])][:1000]] = True
+    drawn = np.setdiff1d(np.flatnonzero(frame), chosen[:80])
+    drawn = np.random.default_rng(0).permutation(drawn)[:300]
+    rows, known = np.concatenate([chosen[:80], drawn[:200]]), drawn[200:]
+    draws = {
+        "trusted_weights": np.repeat([1.0, 4.0], [80, 200]),
+        "trusted_samples": np.repeat([0, 1], [80, 200]),
+        "trusted_frames": {1: frame},
+        "known_rows": known,
+        "config": VerdictConfig(max_fix_error=0.05),
+    }
+    found = verdict(probs, labels, rows, true[rows], known_samples=np.full(100, 1), **draws)
+    fixed = found.action == Action.RELABEL
+    fixed[rows] = fixed[known] = False
+    assert found.guarantee.frames == (1,)
+    assert found.guarantee.exact
+    assert found.guarantee.fixes == fixed.sum() > 300
+    assert not (fixed & ~frame).any()
+    loose = verdict(probs, labels, rows, true[rows], **{**draws, "trusted_frames": None})
+    assert not loose.guarantee.exact
 
 
 def test_every_verified_row_teaches_the_posterior_alike():
@@ -270,6 +303,12 @@ def test_weights_undo_a_biased_choice():
             },
             "draw 0 is a simple random sample, but its weights run from 2 to 5",
         ),
+        ({"trusted_samples": np.array([1])}, "trusted_samples: came without trusted_weights"),
+        (
+            {"trusted_frames": {1: np.ones(3, bool)}},
+            r"draw 1 has bool values of shape \(3,\); expected bool of shape \(4,\)",
+        ),
+        ({"trusted_frames": {0: np.ones(4, bool)}}, "a draw other than 0"),
         ({"evidence": {"other": np.full((3, 2), 0.5)}}, "other: has shape"),
         ({"classes": ["one"]}, "names 1 classes"),
     ],

@@ -1,7 +1,5 @@
 """Which fixes a sample of verified ones speaks for."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -13,12 +11,18 @@ from labelfix.verified_fixes import Suspects, Verified, samples_of
 LIMIT, RISK = 0.05, 0.05
 
 
-def suspects(sample: list[int], frames: dict[int, tuple[list[int], list[int]]], others: int = 4) -> Suspects:
+def suspects(
+    sample: list[int],
+    frames: dict[int, tuple[list[int], list[int]]],
+    *,
+    wrong: list[int] | None = None,
+    trained: dict[int, int] | None = None,
+) -> Suspects:
     count = len(sample)
     return Suspects(
-        confidence=np.linspace(0.9, 0.8, count), wrong=np.zeros(count, bool), weight=np.ones(count),
-        sample=np.array(sample), others=np.linspace(0.6, 0.9, others),
-        frames={d: (np.array(a, bool), np.array(b, bool)) for d, (a, b) in frames.items()},
+        confidence=np.linspace(0.9, 0.8, count), wrong=np.array(wrong or [0] * count, bool), weight=np.ones(count),
+        sample=np.array(sample), others=np.linspace(0.84, 0.9, 4),
+        frames={d: (np.array(a, bool), np.array(b, bool)) for d, (a, b) in frames.items()}, trained=trained or {},
     )  # fmt: skip
 
 
@@ -27,9 +31,12 @@ def test_a_random_sample_speaks_for_everything() -> None:
     assert (found.even, found.frames, len(found.confidence), len(found.others)) == (True, (), 3, 4)
 
 
-def test_one_draw_without_a_frame_leaves_only_weights() -> None:
-    (found,) = samples_of(suspects([0, 1, 2], {2: ([0, 0, 1], [1, 1, 1, 1])}))
-    assert (found.even, found.frames, len(found.confidence)) == (False, (), 3)
+def test_a_draw_without_a_frame_has_only_its_weights() -> None:
+    """Without them, it stands beside the others."""
+    found = samples_of(suspects([0, 1, 2], {2: ([0, 0, 1], [1, 1, 0, 1])}))
+    assert [(s.even, s.frames, s.draw.tolist(), len(s.beside), len(s.others)) for s in found] == [
+        (True, (), [0], 2, 4), (True, (2,), [2], 0, 3), (False, (), [0, 1, 2], 0, 4),
+    ]  # fmt: skip
 
 
 def test_every_draw_speaks_for_its_frame() -> None:
@@ -38,40 +45,57 @@ def test_every_draw_speaks_for_its_frame() -> None:
         suspects(
             [0, 0, 0, 1, 1, 2, 2],
             {1: ([1, 1, 0, 1, 0, 1, 1], [1, 1, 1, 0]), 2: ([1, 0, 0, 1, 0, 1, 0], [0, 1, 1, 1])},
+            wrong=[0, 0, 0, 1, 0, 0, 0],
+            trained={2: 3},
         )
     )
-    assert [sample.frames for sample in found] == [(), (1, 2), (2,)]
-    assert [sample.draw.tolist() for sample in found] == [[0, 0, 0], [0, 1, 2], [2]]
-    assert [len(sample.others) for sample in found] == [4, 2, 3]
-    assert [len(sample.known) for sample in found] == [4, 0, 1]
-    assert all(sample.even for sample in found)
+    assert [sample.frames for sample in found] == [(), (1,), (2,), (1, 2)]
+    assert [sample.draw.tolist() for sample in found] == [[0, 0, 0], [0, 0, 1], [0, 2], [0, 1, 2]]
+    assert [len(sample.others) for sample in found] == [4, 3, 3, 2]
+    # of the other draws, what is in the frame, and rows of which nobody knows whether they are
+    assert [len(sample.beside) for sample in found] == [7, 5, 1, 0]
+    assert [len(sample.beside_right) for sample in found] == [6, 5, 0, 0]
+    assert found[1].upto(3) == Verified(rows=3, wrong=1, fixes=2, beside=3)
 
 
-def test_rows_beside_the_sample_are_weighed_both_ways() -> None:
-    """Whether they were verified before or after, nobody knows: the less favourable one counts."""
-    seen = Verified(rows=100, wrong=1, fixes=600, known=150, known_wrong=0)
-    clean, alone = seen.chance(LIMIT), replace(seen, known=0).chance(LIMIT)
-    assert clean > alone  # the wrong ones may all be among the others, of which few were sampled
-    assert replace(seen, known_wrong=150).chance(LIMIT) == alone
-
-
-@pytest.mark.parametrize("wrong_first", [False, True])
-def test_fixes_that_were_verified_otherwise_leave_the_risk_as_it_is(wrong_first: bool) -> None:
-    """By enumeration: a random sample, then someone verifies the right ones (or the wrong ones) of the others."""
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_rows_beside_the_sample_leave_the_risk_as_it_is(share: float) -> None:
+    """By enumeration: a random sample, then someone verifies right ones of the others, and some wrong ones."""
     rows, known, fixes = 100, 150, 600
     total, seen = rows + known + fixes, np.arange(rows + 1)
     broken = []
     for wrong in range(total):
         left = np.maximum(wrong - seen, 0)  # wrong ones that the sample left
-        taken = np.minimum(left, known) if wrong_first else np.maximum(left - fixes, 0)
-        passes = chance_of_so_few(seen, rows, fixes, LIMIT, known=known, known_wrong=taken) <= RISK
+        taken = np.maximum(np.minimum(np.round(share * left), known), left - fixes)
+        passes = [
+            chance_of_so_few(k, rows, fixes, LIMIT, beside=known - int(taken[k])) <= RISK for k in seen[:9]
+        ]
         bad = left - taken > LIMIT * fixes
-        broken.append(stats.hypergeom.pmf(seen, total, wrong, rows)[passes & bad].sum())
+        broken.append(stats.hypergeom.pmf(seen[:9], total, wrong, rows)[np.array(passes) & bad[:9]].sum())
     assert max(broken) <= RISK
-    if not wrong_first:
-        ignoring = chance_of_so_few(0, rows, fixes, LIMIT)
-        assert chance_of_so_few(0, rows, fixes, LIMIT, known=known) > ignoring  # few of so many were sampled
-        assert max(broken) > RISK / 6
+    assert share or max(broken) > RISK / 6
+
+
+def test_a_draw_between_two_others_leaves_their_risk_as_it_is() -> None:
+    """It takes right or wrong ones, whichever is worse after the first; the first and the last are the sample."""
+    first, between, last, fixes = 40, 60, 40, 200
+    total = first + between + last + fixes
+    broken = []
+    for wrong in range(5, 60, 2):
+        chance = 0.0
+        for k in range(10):
+            start = stats.hypergeom.pmf(k, total, wrong, first)
+            worst = 0.0
+            for taken in {0, min(wrong - k, between) // 2, min(wrong - k, between)} if wrong >= k else ():
+                left = wrong - k - taken
+                more = np.arange(10)
+                beside = between - taken
+                passes = chance_of_so_few(k + more, first + last, fixes, LIMIT, beside=beside) <= RISK
+                found = stats.hypergeom.pmf(more, last + fixes, left, last)
+                worst = max(worst, found[passes & (left - more > LIMIT * fixes)].sum())
+            chance += start * worst
+        broken.append(chance)
+    assert RISK / 10 < max(broken) <= RISK
 
 
 def framed_promise(

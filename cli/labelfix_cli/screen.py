@@ -91,7 +91,10 @@ def _promise(guarantee: dict[str, Any], suspects: int) -> str:
         sure = f"{guarantee['coverage']:.0%} sure"
         fixes = f"{guarantee['fixes']:,} labels from confidence {guarantee['threshold']:.3f} on"
         among = ", of those that labelfix next drew from" if guarantee["frames"] else ""
-        return f"{wanted} ({sure}; {seen}): {fixes}{among}"
+        given = (
+            "" if guarantee["exact"] else ", if errors are alike at like confidence and no rarer with doubt"
+        )
+        return f"{wanted} ({sure}; {seen}): {fixes}{among}{given}"
     if not suspects:
         return "none: there is no suspect to fix"
     needed = guarantee["rows_needed"]

@@ -22,9 +22,9 @@ from labelfix.dataset.faults import describe_repeats, describe_unknown, name_at,
 from labelfix.dataset.identity import Identify, lexical_keys
 from labelfix.dataset.label_table import NO_LABEL, LabelTable
 from labelfix.errors import SHOWN_PROBLEMS, InputError
-from labelfix.frames import image_ids, parse_frame
+from labelfix.frames import image_ids, parse_cell
 from labelfix.sampling import RANDOM_SAMPLE
-from labelfix.tables import Problems, RawTable, read_table
+from labelfix.tables import WEIGHT_NAMES, Problems, RawTable, plain_title, read_table
 
 __all__ = ["read_label_table"]
 
@@ -47,8 +47,8 @@ def read_label_table(
     trusted
         Path or table with ``image`` and ``label``, a list of them, or None. One with sampling weights is a
         draw of its own; the weights are proportional to 1 / probability of having been drawn, and rows that
-        have no label yet are left out. Those without weights are one plain random sample. ``drawn_from``, next
-        to weights, says which images were drawn from (`labelfix.frames`).
+        have no label yet are left out. Those without weights are one plain random sample. ``drawn_from`` says
+        which draw a row is of, and from which images (`labelfix.frames`).
     classes
         Class names in order; None takes the labels that occur, sorted (by value when all are integers).
     identify
@@ -73,12 +73,17 @@ def read_label_table(
         for number, (source, name) in enumerate(zip([labels, *more], _names(labels, more), strict=True))
     ]
     known = [raw for raw in raws[1:] if raw]
-    if trusted_weights is not None and not any("weight" in raw.columns for raw in known):
+    if trusted_weights is not None and not any(_has_weights(raw, trusted_weights) for raw in known):
         problems.add(
             f"--trusted-weights: no trusted table has a column {trusted_weights!r}; expected one. Name the column "
             "of sampling weights, or leave the option out for a random sample."
         )
     return _Reading(problems, identify, skip_missing).read(raws[0], known, wanted)
+
+
+def _has_weights(raw: RawTable, title: str) -> bool:
+    """Return whether a column of that name holds the weights; tables of labelfix next have their own."""
+    return "weight" in raw.columns and ("drawn_from" not in raw.columns or plain_title(title) in WEIGHT_NAMES)
 
 
 def _names(labels: Any, trusted: list[Any]) -> list[str]:
@@ -117,7 +122,8 @@ class _Reading:
         self.skip_missing = skip_missing
         self.number_of: dict[str, int] = {}  # identity -> its number, over all tables
         self.missing: dict[str, None] = {}
-        self.strangers: list[str] = []  # trusted tables that were drawn from none of the images
+        self.frames: dict[int, list[int]] = {}  # number of a draw -> identifiers of the images it is from
+        self.strangers = 0  # how many of these are not among the labels
         self.unfilled: list[tuple[str, int, int]] = []  # per trusted table: name, rows without a label, rows
 
     def read(
@@ -133,11 +139,10 @@ class _Reading:
             self._report_repeats(given, images[0], who)
         extra = 1 if given else 0
         truth = self._merge_trusted(trusted, images[extra:], codes[extra:], classes)
-        frames = self._frames(given, trusted)
         self.unfilled = [(raw.name, raw.columns["label"].null_count, raw.num_rows) for raw in trusted]
         self.problems.raise_if_any()
         assert given is not None
-        return self._assemble(given, images[0], codes[0], who, truth, frames, classes, bool(trusted))
+        return self._assemble(given, images[0], codes[0], who, truth, classes, bool(trusted))
 
     # ------------------------------------------------------------------------------------------------ images
 
@@ -245,16 +250,45 @@ class _Reading:
         return _Truth(image=image[kept], label=label[kept], weight=weight[kept], sample=sample[kept])
 
     def _sampling(self, tables: list[RawTable]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the sampling weight and the draw of all rows of the trusted tables."""
+        """Return the sampling weight and the draw of all rows of the trusted tables.
+
+        Draws are numbered as they come: each that ``drawn_from`` names, and each table that has weights alone.
+        """
         weights, samples = [np.empty(0)], [np.empty(0, np.int32)]
-        for number, raw in enumerate(tables, 1):
-            if "weight" in raw.columns:
-                weights.append(self._weights(raw))
-            else:
-                number = RANDOM_SAMPLE  # all tables without weights are one
+        numbers: dict[str, int] = {}
+        for place, raw in enumerate(tables):
+            if "weight" not in raw.columns:  # all tables without weights are one
                 weights.append(np.ones(raw.num_rows))
-            samples.append(np.full(raw.num_rows, number, np.int32))
+                samples.append(np.full(raw.num_rows, RANDOM_SAMPLE, np.int32))
+                continue
+            weights.append(self._weights(raw))
+            if "drawn_from" in raw.columns:
+                samples.append(self._framed_draws(raw, numbers))
+            else:
+                number = numbers.setdefault(f"table {place}", RANDOM_SAMPLE + 1 + len(numbers))
+                samples.append(np.full(raw.num_rows, number, np.int32))
         return np.concatenate(weights), np.concatenate(samples)
+
+    def _framed_draws(self, raw: RawTable, numbers: dict[str, int]) -> np.ndarray:
+        """Return the draw that each row names, (R,), and add the images that it lists to those of the draw."""
+        column = encode(raw.columns["drawn_from"])
+        draws = np.full(len(column.values) + 1, RANDOM_SAMPLE, np.int32)
+        for code, cell in enumerate(column.values):
+            if parsed := parse_cell(cell):
+                draw, ids = parsed
+                draws[code] = numbers.setdefault(draw, RANDOM_SAMPLE + 1 + len(numbers))
+                self.frames.setdefault(int(draws[code]), []).extend(ids)
+        draw_of_row = draws[column.codes]
+        wrong = np.flatnonzero(draw_of_row == RANDOM_SAMPLE)
+        self.problems.add_many(
+            len(wrong),
+            lambda: (
+                f"{place}: the drawn_from is not what labelfix next wrote there; expected words of twelve letters. "
+                "Restore the cell from the table that it wrote."
+                for place in raw.at(wrong[:SHOWN_PROBLEMS])
+            ),
+        )
+        return draw_of_row
 
     def _weights(self, raw: RawTable) -> np.ndarray:
         column = encode(raw.columns["weight"])
@@ -270,26 +304,6 @@ class _Reading:
         )
         return values
 
-    def _frames(self, given: RawTable | None, tables: list[RawTable]) -> dict[int, np.ndarray]:
-        """Return which rows of the labels table a draw is from, (R,) bool by its number, for those that say so."""
-        frames, rows = {}, None
-        for number, raw in enumerate(tables, 1):
-            if given is None or not {"weight", "drawn_from"} <= raw.columns.keys():
-                continue
-            column = encode(raw.columns["drawn_from"])
-            ids, faulty = parse_frame(column.values)
-            wrong = np.flatnonzero(np.isin(column.codes, faulty))
-            self.problems.add_many(len(wrong), lambda raw=raw, wrong=wrong: _describe_frame(raw, wrong))  # type: ignore[misc]
-            if rows is None:
-                names = encode(given.columns["image"])
-                rows = np.append(image_ids(names.values), np.uint64(0))[names.codes]
-            if len(ids):
-                frames[number] = np.isin(rows, ids)
-                if not frames[number].any():
-                    self.strangers.append(raw.name)
-                    del frames[number]
-        return frames
-
     # -------------------------------------------------------------------------------------------- everything
 
     def _assemble(
@@ -299,7 +313,6 @@ class _Reading:
         labels: np.ndarray,
         who: Column,
         truth: _Truth,
-        frames: dict[int, np.ndarray],
         classes: tuple[str, ...],
         any_trusted: bool,
     ) -> LabelTable:
@@ -319,15 +332,19 @@ class _Reading:
         is_extra = rank[truth.image] < 0
         majority, tied = majority_labels(row_image, row_label, who.codes[rows], trusted, len(classes))
         keys = pa.array(list(self.number_of), pa.large_string())
+        names = given.columns["image"].take(pa.array(rows[first]))
+        ids = image_ids(names.to_pylist()) if self.frames else np.empty(0, np.uint64)
+        frames = {draw: np.array(sorted(set(listed)), np.uint64) for draw, listed in self.frames.items()}
+        self.strangers = sum(int((~np.isin(frame, ids)).sum()) for frame in frames.values())
         return LabelTable(
-            images=given.columns["image"].take(pa.array(rows[first])),
+            images=names,
             keys=keys.take(pa.array(numbers)),
             classes=classes,
             given=majority,
             trusted=trusted,
             trusted_weight=weight,
             trusted_sample=sample,
-            frames={draw: frame[rows[first]] for draw, frame in frames.items()},
+            frames={draw: np.isin(ids, frame) for draw, frame in frames.items()},
             row_image=row_image,
             row_label=row_label,
             row_annotator=who.codes[rows],
@@ -358,10 +375,10 @@ class _Reading:
                     f"{name}: {empty:,} of {rows:,} rows have no label yet and are left out, as if they had not "
                     "been drawn."
                 )
-        for name in self.strangers:
+        if self.strangers:
             yield (
-                f"{name}: none of the images in its column drawn_from is among the labels by that name, so that "
-                "fewer fixes may be promised. Use the same names as in the run that the table comes from."
+                f"{_images(self.strangers)} listed in columns drawn_from not among the labels by that name: of "
+                "them nothing can be promised. Use the names of the run that labelfix next read."
             )
         if any_trusted and not len(trusted):
             yield "none of the trusted images exists, so that there is no trusted label."
@@ -376,14 +393,6 @@ class _Reading:
                 f"{_images(ties)} with a tie among the annotators; the label of the more reliable one was taken, "
                 "or the first in class order."
             )
-
-
-def _describe_frame(raw: RawTable, rows: np.ndarray) -> Iterator[str]:
-    for place in raw.at(rows[:SHOWN_PROBLEMS]):
-        yield (
-            f"{place}: the drawn_from is not what labelfix next wrote there; expected words of twelve letters. "
-            "Restore the cell, or remove the column: fewer fixes may be promised then."
-        )
 
 
 def _positive(text: str) -> float:

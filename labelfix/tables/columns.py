@@ -119,6 +119,8 @@ def find_columns(
     found: dict[str, int] = {}
     before = problems.count
     for column, ranks in wanted.items():
+        if column == "weight" and "drawn_from" in plain:  # labelfix wrote it, whatever others call theirs
+            ranks = _first_alone(WEIGHT_NAMES)
         hits = next((hits for rank in ranks if (hits := [i for i, t in enumerate(plain) if t in rank])), [])
         if len(hits) == 1:
             found[column] = hits[0]
@@ -127,6 +129,11 @@ def find_columns(
             problems.add(
                 f"{table}: {len(hits)} columns could each be the {column} column ({listed}); expected one. "
                 f"Remove the others, or name the right one {ranks[0][0]!r}."
+            )
+        elif column == "weight" and "drawn_from" in plain:
+            problems.add(
+                f"{table}: has a column 'drawn_from' and no 'weight'; expected both, as labelfix next wrote them. "
+                "Restore the column: rows that were chosen are no random sample."
             )
         elif column not in OPTIONAL:
             problems.add(
