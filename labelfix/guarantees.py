@@ -43,7 +43,7 @@ class Guarantee:
         How many rows are fixed, trusted ones aside.
     rows, wrong
         Held-out trusted rows of the sample above the threshold, and how many of them have a wrong fix; where
-        nothing is promised, of the best set that was tested.
+        nothing is promised, of the set that was tested first, or of all that are suspects.
     rows_needed
         About how many more random trusted rows would make a promise possible; 0 where one is made, None where
         even the most confident suspects are likely wrong too often.
@@ -64,7 +64,7 @@ def find_guarantee(
     confidence: np.ndarray,
     wrong: np.ndarray,
     weight: np.ndarray,
-    sample: np.ndarray,
+    draw: np.ndarray,
     others: np.ndarray,
     *,
     frames: Mapping[int, tuple[np.ndarray, np.ndarray]] | None = None,
@@ -79,7 +79,7 @@ def find_guarantee(
 
     Parameters
     ----------
-    confidence, wrong, weight, sample, others, frames, trained
+    confidence, wrong, weight, draw, others, frames, trained
         As in `labelfix.verified_fixes.Suspects`.
     trusted, kept_share, rows
         M, how many trusted rows of the random sample there were to be counted, the share of all trusted rows that
@@ -91,29 +91,29 @@ def find_guarantee(
         confidence=confidence.astype(np.float64),
         wrong=wrong,
         weight=weight,
-        sample=sample,
+        draw=draw,
         others=others.astype(np.float64),
         frames=frames or {},
         trained=trained or {},
     )
     risk = 1 - coverage
-    seen, counts = _tried(samples_of(suspects), max_fix_error, risk)
+    sample, counts = _tried(samples_of(suspects), max_fix_error, risk)
     best: int | None = None
     for count in counts:
-        if not seen.upto(count).chance(max_fix_error) <= risk:
+        if not sample.upto(count).chance(max_fix_error) <= risk:
             break
         best = count
-    shown = best or (counts[0] if counts else len(seen.confidence))
-    threshold = float(seen.confidence[best - 1]) if best else None
+    shown = best or (counts[0] if counts else len(sample.confidence))
+    threshold = float(sample.confidence[best - 1]) if best else None
     return Guarantee(
         max_fix_error=max_fix_error,
         coverage=coverage,
         threshold=threshold,
-        frames=() if threshold is None else seen.frames,
-        exact=seen.even,
-        fixes=0 if threshold is None else seen.fixes_from(threshold),
+        frames=() if threshold is None else sample.frames,
+        exact=sample.even,
+        fixes=0 if threshold is None else sample.fixes_from(threshold),
         rows=shown,
-        wrong=int(seen.wrong[:shown].sum()),
+        wrong=int(sample.wrong[:shown].sum()),
         rows_needed=0 if best else _rows_needed(suspects, rows, trusted, kept_share, max_fix_error, risk),
     )
 
@@ -124,18 +124,14 @@ def _tried(samples: list[Sample], max_fix_error: float, risk: float) -> tuple[Sa
     They start with what is most worth while. It goes by confidences and numbers of rows alone. Larger sets than the
     one that passes come next anyway, and nothing comes after one that fails.
     """
-    best, highest, start = samples[0], 0.0, None
-    for seen in samples:
-        for count in _sequence(seen.confidence, least_rows(max_fix_error, risk)):
-            chance = seen.planned_chance(count, max_fix_error, risk)
-            value = worth(chance, seen.upto(count).fixes)
+    least = least_rows(max_fix_error, risk)
+    best, highest, start = max(samples, key=lambda sample: len(sample.confidence)), 0.0, math.inf
+    for sample in samples:
+        for count in _sequence(sample.confidence, least):
+            value = worth(sample.planned_chance(count, max_fix_error, risk), sample.upto(count).fixes)
             if value > highest:
-                best, highest, start = seen, value, count
-    if start is None:
-        return best, []
-    return best, [
-        count for count in _sequence(best.confidence, least_rows(max_fix_error, risk)) if count >= start
-    ]
+                best, highest, start = sample, value, count
+    return best, [count for count in _sequence(best.confidence, least) if count >= start]
 
 
 def _sequence(confidence: np.ndarray, least: int) -> list[int]:
@@ -167,4 +163,4 @@ def _rows_needed(
         while stats.binom.cdf(math.ceil(rate * seen), seen, max_fix_error) > risk:
             seen = math.ceil(seen * 1.1)
         needed.append(max(math.ceil((seen * rows / size - trusted) / kept_share), 1))
-    return min(needed) if needed else None
+    return min(*needed, rows) if needed else None

@@ -11,6 +11,7 @@ Numpy in, numpy out. N rows, K classes, M trusted rows, E kinds of evidence, F f
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,7 @@ __all__ = ["Action", "Estimate", "Guarantee", "NoiseMatrix", "Verdict", "verdict
 
 ROWS_PER_CHUNK = 65536
 OWN_FOLDS = 5
+SAME_WEIGHT = 1e-6
 PROBS, VOTES = "probs", "votes"
 
 
@@ -158,9 +160,10 @@ def verdict(
         (M,) integers: which draw each trusted row comes from, where there were several; 0 is a random sample.
         None takes all for one draw, chosen by the weights if there are any.
     trusted_frames
-        Draw number -> (N,) bool: the rows that the draw was from, all of them with the same chance, as far as no
-        earlier draw had them. Where every chosen draw has a frame, a promise is about all fixes or about those
-        inside one or more of the frames, and assumes nothing about the errors.
+        Draw number -> (N,) bool: the rows that the draw was from, all with the same chance, as far as they had no
+        trusted label then. A promise may then be about the fixes inside one or more of the frames alone. Where
+        every draw but the random sample has one, a promise assumes nothing about the errors. They need
+        `trusted_weights`, which are equal inside a frame.
     known_rows
         (X,) row numbers, other than the trusted rows, whose truth is known but had a part in `probs`: nothing is
         measured on them, and no promise counts them as fixes.
@@ -181,8 +184,9 @@ def verdict(
     if votes is not None:
         sources[VOTES] = _check_probs(VOTES, votes, probs.shape)
     rows, true = _check_trusted(trusted_rows, trusted_labels, probs.shape)
-    weight, sample = _check_weights(trusted_weights, trusted_samples, len(rows))
-    frames = _check_frames(trusted_frames or {}, len(labels))
+    weight, sample, frames = _check_weights(
+        trusted_weights, trusted_samples, trusted_frames, rows, len(labels)
+    )
     known, known_sample = _check_known(known_rows, known_samples, rows, len(labels))
     draws = _Draws(weight, sample, frames, known, known_sample)
     names = tuple(str(c) for c in classes) if classes is not None else tuple(map(str, range(probs.shape[1])))
@@ -266,23 +270,29 @@ def _check_trusted(
 
 
 def _check_weights(
-    weights: np.ndarray | None, samples: np.ndarray | None, count: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return weight and draw of each trusted row, both (M,)."""
-    if weights is None and samples is not None:
-        raise InputError("trusted_samples: came without trusted_weights; expected both, or none of them.")
+    weights: Any, samples: Any, frames: Any, rows: np.ndarray, num_rows: int
+) -> tuple[np.ndarray, np.ndarray, dict[int, np.ndarray]]:
+    """Return weight and draw of each trusted row, both (M,), and the frames, (num_rows,) bool by draw."""
+    count = len(rows)
     if weights is None:
-        return np.ones(count), np.full(count, RANDOM_SAMPLE)
-    weight = np.asarray(weights, np.float64).reshape(-1)
-    if len(weight) != count or not (np.isfinite(weight).all() and (weight > 0).all()):
+        for name, value in (("trusted_samples", samples), ("trusted_frames", frames)):
+            if value is not None:
+                raise InputError(f"{name}: came without trusted_weights; expected both, or none of them.")
+        return np.ones(count), np.full(count, RANDOM_SAMPLE), {}
+    weight = _array("trusted_weights", weights)
+    if (
+        weight.shape != (count,)
+        or weight.dtype.kind not in "iuf"
+        or not (np.isfinite(weight) & (weight > 0)).all()
+    ):
         raise InputError(
-            f"trusted_weights: {len(weight)} weights for {count} trusted rows; expected one finite number "
-            "above 0 each. Leave them out for a random sample."
+            f"trusted_weights: shape {weight.shape}, type {weight.dtype}, for {count} trusted rows; expected one "
+            "finite number above 0 each. Leave them out for a random sample."
         )
-    sample = np.full(count, RANDOM_SAMPLE + 1) if samples is None else np.asarray(samples).reshape(-1)
-    if len(sample) != count or not np.issubdtype(sample.dtype, np.integer):
+    sample = np.full(count, RANDOM_SAMPLE + 1) if samples is None else _array("trusted_samples", samples)
+    if sample.shape != (count,) or not np.issubdtype(sample.dtype, np.integer):
         raise InputError(
-            f"trusted_samples: {len(sample)} values of type {sample.dtype} for {count} trusted rows; expected "
+            f"trusted_samples: shape {sample.shape}, type {sample.dtype}, for {count} trusted rows; expected "
             "one integer each. Leave them out where all come from one draw."
         )
     plain = weight[sample == RANDOM_SAMPLE]
@@ -291,21 +301,45 @@ def _check_weights(
             f"trusted_samples: draw {RANDOM_SAMPLE} is a simple random sample, but its weights run from "
             f"{plain.min():g} to {plain.max():g}. Number draws that go by weights from {RANDOM_SAMPLE + 1} on."
         )
-    return weight, sample
-
-
-def _check_frames(frames: Mapping[int, np.ndarray], count: int) -> dict[int, np.ndarray]:
-    """Return the frames, (N,) bool each, in the order of their draws."""
-    checked = {}
-    for draw, frame in sorted(frames.items()):
-        frame = np.asarray(frame)
-        if draw == RANDOM_SAMPLE or frame.shape != (count,) or frame.dtype != np.bool_:
+    checked = _check_frames({} if frames is None else frames, num_rows)
+    for draw, frame in checked.items():
+        inside = weight[(sample == draw) & frame[rows]]
+        if len(inside) and np.ptp(inside) > SAME_WEIGHT * inside.max():
             raise InputError(
-                f"trusted_frames: draw {draw} has {frame.dtype} values of shape {frame.shape}; expected bool of "
-                f"shape ({count},), and a draw other than {RANDOM_SAMPLE}, which is from all rows."
+                f"trusted_frames: inside the frame of draw {draw}, weights run from {inside.min():g} to "
+                f"{inside.max():g}; expected one for all, because all had the same chance. Give other draws "
+                "another number, or leave the frame out."
             )
-        checked[draw] = frame
+    return weight.astype(np.float64), sample, checked
+
+
+def _check_frames(frames: Any, num_rows: int) -> dict[int, np.ndarray]:
+    if not isinstance(frames, Mapping):
+        raise InputError(
+            f"trusted_frames: is a {type(frames).__name__}; expected a mapping from draws to rows."
+        )
+    checked = {}
+    for draw, rows in frames.items():
+        frame = _array(f"trusted_frames[{draw!r}]", rows)
+        if not isinstance(draw, (int, np.integer)) or draw == RANDOM_SAMPLE:
+            raise InputError(
+                f"trusted_frames: there is a frame of draw {draw!r}; expected integers other than {RANDOM_SAMPLE}, "
+                "the random sample, which is from all rows."
+            )
+        if frame.shape != (num_rows,) or frame.dtype != np.bool_:
+            raise InputError(
+                f"trusted_frames: that of draw {draw} has shape {frame.shape}, type {frame.dtype}; expected bool "
+                f"of shape ({num_rows},)."
+            )
+        checked[int(draw)] = frame
     return checked
+
+
+def _array(name: str, value: Any) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: is no array ({error}); expected one.") from None
 
 
 def _check_known(
@@ -525,7 +559,7 @@ def _guarantee(
         frames=draws.framed(trusted_rows[flagged], others),
         trained=draws.trained,
         trusted=int((draws.sample == RANDOM_SAMPLE).sum()),
-        kept_share=len(trusted) / max(len(trusted) + known, 1),
+        kept_share=len(trusted) / (len(trusted) + known) if known else 1.0,
         rows=len(issue) - len(trusted) - known,
         max_fix_error=config.max_fix_error,
         coverage=config.interval,

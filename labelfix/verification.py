@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv
 
 from labelfix.errors import InputError, OutputError, SettingError
@@ -24,7 +25,7 @@ from labelfix.files import write_new_file
 from labelfix.fix_error import chance_to_promise, planned_error, worth
 from labelfix.folds import hash_keys
 from labelfix.frames import frame_cells, image_ids
-from labelfix.sampling import draw, inclusion_chances
+from labelfix.sampling import RANDOM_SAMPLE, draw, inclusion_chances
 
 __all__ = ["Verification", "plan_verification", "write_verification"]
 
@@ -81,8 +82,8 @@ def plan_verification(
     count
         n, how many rows to draw; all that there are, where there are fewer.
     held_out
-        ``held_out.parquet`` of the run, (M,): with it, trusted rows that look like the fixes aimed at count for
-        these as well.
+        ``held_out.parquet`` of the run, (M,), or its columns image, given_label, predicted_label, confidence,
+        sample: with it, trusted rows that look like the fixes aimed at count for these as well.
     max_fix_error, coverage
         The promise to work towards: at most this share of the fixes is wrong, with this confidence.
     seed
@@ -108,16 +109,19 @@ def plan_verification(
     # a draw of its own for every number of trusted rows: a second one must not follow the first one's traces
     hashes = hash_keys((f"{trusted}:{name}" for name in names), seed)
     ranked = np.flatnonzero(issue)[np.lexsort((hashes[issue], -confidence[issue]))]
+    seen = _verified_fixes(held_out)
+    at_random = seen.filter(pc.equal(seen["sample"], RANDOM_SAMPLE))["confidence"].to_numpy()
     fixes, chance = _fixes_within_reach(
-        confidence[ranked], count - _aside(count), trusted / soft_labels.num_rows, max_fix_error, coverage
+        confidence[ranked], count - _aside(count), at_random, max_fix_error, coverage
     )
     best = ranked[:fixes]
     chances = inclusion_chances(_sizes(confidence, ranked, fixes, count), count)
     chosen = draw(chances, hashes, seed)
     frame = [names[row] for row in best]
-    cuts_a_tie = 0 < fixes < len(ranked) and confidence[ranked[fixes]] == confidence[best[-1]]
-    if fixes and held_out is not None and not cuts_a_tie:
-        frame += _as_confident(held_out, float(confidence[best[-1]]))
+    if fixes and not (fixes < len(ranked) and confidence[ranked[fixes]] == confidence[best[-1]]):
+        # of trusted rows at a tie that is cut, nobody could say on which side they would be
+        alike = pc.greater_equal(seen["confidence"], float(confidence[best[-1]]))
+        frame += seen.filter(alike)["image"].to_pylist()
     table = pa.table(
         {
             "image": rows["image"].take(chosen),
@@ -150,11 +154,13 @@ def write_verification(plan: Verification, path: str | os.PathLike[str], *, forc
     write_new_file(path, lambda temporary: csv.write_csv(plan.table, temporary), force=force)
 
 
-def _as_confident(held_out: pa.Table, least: float) -> list[str]:
-    """Return the trusted images that would be a fix of that much confidence, had nobody verified them."""
-    fix = held_out["predicted_label"].to_numpy() != held_out["given_label"].to_numpy()
-    confidence = held_out["confidence"].to_numpy()
-    return held_out["image"].filter(pa.array(fix & (confidence >= least))).to_pylist()
+def _verified_fixes(held_out: pa.Table | None) -> pa.Table:
+    """Return image, confidence and sample of the trusted rows that would be a fix, had nobody verified them."""
+    if held_out is None:
+        return pa.table({"image": pa.array([], pa.string()), "confidence": pa.array([], pa.float32()),
+                         "sample": pa.array([], pa.int32())})  # fmt: skip
+    fixes = held_out.filter(pc.not_equal(held_out["predicted_label"], held_out["given_label"]))
+    return fixes.select(["image", "confidence", "sample"])
 
 
 def _aside(count: int) -> float:
@@ -174,18 +180,19 @@ def _sizes(confidence: np.ndarray, ranked: np.ndarray, fixes: int, count: int) -
 
 
 def _fixes_within_reach(
-    confidence: np.ndarray, drawn: float, random_share: float, max_fix_error: float, coverage: float
+    confidence: np.ndarray, drawn: float, at_random: np.ndarray, max_fix_error: float, coverage: float
 ) -> tuple[int, float]:
     """Return how many of the most confident fixes to aim at, and the chance that they then can be promised.
 
-    `confidence` is of all fixes, descending; `drawn` of them will be verified, and the share `random_share` of them
-    is already.
+    `confidence` is of all fixes, descending, and `at_random` of those that are verified, being in the random
+    sample; `drawn` of the first will be verified.
     """
 
     def plan(size: int) -> tuple[float, float]:
         """Return what it is worth to aim at `size` fixes, and the chance."""
         rate = planned_error(confidence[:size])
-        verified, left = math.floor(drawn + random_share * size), math.ceil(size - drawn)
+        verified = math.floor(drawn + np.count_nonzero(at_random >= confidence[size - 1]))
+        left = math.ceil(size - drawn)
         chance = chance_to_promise(rate, verified, left, max_fix_error, 1 - coverage)
         return worth(chance, left) * min(left / (FIXES_LEFT_PER_ROW * drawn), 1.0), chance
 

@@ -53,7 +53,7 @@ class Suspects:
 
     Attributes
     ----------
-    confidence, wrong, weight, sample
+    confidence, wrong, weight, draw
         (n,) of the verified ones: probability of the predicted label by a fit that did not see the row, whether
         that label is wrong, weight of the row within its draw, and the number of that draw.
     others
@@ -68,7 +68,7 @@ class Suspects:
     confidence: np.ndarray
     wrong: np.ndarray
     weight: np.ndarray
-    sample: np.ndarray
+    draw: np.ndarray
     others: np.ndarray
     frames: Mapping[int, tuple[np.ndarray, np.ndarray]]
     trained: Mapping[int, int]
@@ -176,7 +176,7 @@ class Verified:
 
 def samples_of(suspects: Suspects) -> list[Sample]:
     """Return the ways to take verified suspects as a sample; which they are does not depend on wrong fixes."""
-    chosen = sorted({*suspects.frames, *suspects.sample.tolist(), *suspects.trained} - {RANDOM_SAMPLE})
+    chosen = sorted({*suspects.frames, *suspects.draw.tolist(), *suspects.trained} - {RANDOM_SAMPLE})
     framed = [draw for draw in chosen if draw in suspects.frames]
     samples = [_sample(suspects, draws) for draws in [(), *_choices(framed)]]
     if len(framed) < len(chosen):
@@ -193,9 +193,7 @@ def _choices(draws: list[int]) -> list[tuple[int, ...]]:
 def _sample(suspects: Suspects, draws: tuple[int, ...] | None) -> Sample:
     """Return random rows, and those of some draws, as a sample of what is in their frames; None takes all rows."""
     everything = draws is None
-    rows = np.full(len(suspects.sample), everything) | np.isin(
-        suspects.sample, (RANDOM_SAMPLE, *(draws or ()))
-    )
+    rows = np.full(len(suspects.draw), everything) | np.isin(suspects.draw, (RANDOM_SAMPLE, *(draws or ())))
     inside, fixes = np.ones(len(rows), bool), np.ones(len(suspects.others), bool)
     for draw in draws or ():
         inside, fixes = inside & suspects.frames[draw][0], fixes & suspects.frames[draw][1]
@@ -208,7 +206,7 @@ def _sample(suspects: Suspects, draws: tuple[int, ...] | None) -> Sample:
         confidence=suspects.confidence[order],
         wrong=suspects.wrong[order],
         weight=suspects.weight[order],
-        draw=suspects.sample[order],
+        draw=suspects.draw[order],
         others=np.sort(suspects.others[fixes]),
         beside=np.append(np.sort(suspects.confidence[beside]), infinite),
         beside_right=np.append(np.sort(suspects.confidence[beside & ~suspects.wrong]), infinite),

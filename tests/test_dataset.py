@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -531,6 +532,18 @@ def test_rows_of_a_draw_that_nobody_labelled_yet_are_left_out() -> None:
     )
     assert trusted_of(read) == {"a": "x"}
     assert any("2 of 3 rows have no label yet" in warning for warning in read.warnings)
+
+
+def test_integers_that_pandas_wrote_beside_empty_cells_are_integers() -> None:
+    """Of a draw that is filled in bit by bit; labels of other tables stay the text that they are."""
+    labels = pd.DataFrame({"image": list("abcd"), "label": ["5", "7", "5", "7"]})
+    filled = pd.DataFrame({"image": ["a", "b"], "trusted_label": [7, None], "weight": [2, 2]})
+    read = read_label_table(labels, filled.astype({"trusted_label": str}).replace("nan", None))
+    assert trusted_of(read) == {"a": "7"}
+    assert any("'7.0' for '7'" in warning for warning in read.warnings)
+    labels.loc[0, "label"] = "7.0"  # a class of that name
+    assert trusted_of(read_label_table(labels, drawn(image=["a"], label=["7.0"], weight=[2]))) == {"a": "7.0"}
+    assert trusted_of(read_label_table(labels[1:], drawn(image=["b"], label=["5.0"]))) == {"b": "5.0"}
 
 
 def test_without_weights_an_empty_label_is_a_fault() -> None:

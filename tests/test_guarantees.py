@@ -84,7 +84,7 @@ def chosen_draws(
             }
         )
         plan = plan_verification(
-            table, count, held_out=pa.table({"image": names, **fixes}).filter(pa.array(known)),
+            table, count, held_out=table.take(seen).append_column("sample", pa.array(sample)),
             max_fix_error=LIMIT, coverage=0.95, seed=int(rng.integers(2**31)),
         ).table  # fmt: skip
         if framed:

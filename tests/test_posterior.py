@@ -285,6 +285,10 @@ def test_weights_undo_a_biased_choice():
     assert weighted["noise_rate"].low <= fact <= weighted["noise_rate"].high
 
 
+def framed(frame, draw=1):
+    return {"trusted_weights": np.array([2.0]), "trusted_frames": {draw: frame}}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -304,11 +308,25 @@ def test_weights_undo_a_biased_choice():
             "draw 0 is a simple random sample, but its weights run from 2 to 5",
         ),
         ({"trusted_samples": np.array([1])}, "trusted_samples: came without trusted_weights"),
+        ({"trusted_frames": {1: np.ones(4, bool)}}, "trusted_frames: came without trusted_weights"),
+        (framed(np.ones(3, bool)), r"draw 1 has shape \(3,\), type bool; expected bool of shape \(4,\)"),
+        (framed([0, 1, 0, 1]), "type int64; expected bool"),
+        (framed([[True], [True, False]]), r"trusted_frames\[1\]: is no array"),
+        (framed(np.ones(4, bool), draw=0), "there is a frame of draw 0; expected integers other than 0"),
+        (framed(np.ones(4, bool), draw="a"), "there is a frame of draw 'a'"),
+        ({"trusted_weights": [2.0], "trusted_frames": [np.ones(4, bool)]}, "is a list; expected a mapping"),
+        ({"trusted_weights": ["heavy"]}, "trusted_weights: shape"),
+        ({"trusted_weights": [[2.0]]}, "trusted_weights: shape"),
+        ({"trusted_weights": [2.0], "trusted_samples": [1.0]}, "trusted_samples: shape"),
         (
-            {"trusted_frames": {1: np.ones(3, bool)}},
-            r"draw 1 has bool values of shape \(3,\); expected bool of shape \(4,\)",
+            {
+                "trusted_rows": np.array([0, 1, 2]),
+                "trusted_labels": np.array([0, 1, 0]),
+                "trusted_weights": np.array([2.0, 5.0, 3.0]),
+                "trusted_frames": {1: np.array([True, False, True, True])},
+            },
+            "inside the frame of draw 1, weights run from 2 to 3",
         ),
-        ({"trusted_frames": {0: np.ones(4, bool)}}, "a draw other than 0"),
         ({"evidence": {"other": np.full((3, 2), 0.5)}}, "other: has shape"),
         ({"classes": ["one"]}, "names 1 classes"),
     ],
@@ -340,6 +358,14 @@ def test_promise_holds_over_draws():
         exceeded += bool(fixed.any()) and (result.predicted_label != true)[fixed].mean() > 0.05
     assert made > draws / 2  # a promise that is never made proves nothing
     assert exceeded <= 5  # binomial(30, .05): 6 or more has a chance below .4 %
+
+
+def test_no_promise_without_trusted_rows():
+    probs, labels, _, _ = planted()
+    nothing = np.empty(0, int)
+    found = verdict(probs, labels, nothing, nothing, config=VerdictConfig(max_fix_error=0.05)).guarantee
+    assert (found.threshold, found.fixes, found.rows) == (None, 0, 0)
+    assert found.rows_needed is None or found.rows_needed <= len(labels)
 
 
 def test_no_promise_from_few_rows_but_how_many_are_needed():

@@ -111,6 +111,7 @@ def test_the_table_says_which_fixes_could_have_been_drawn() -> None:
             "given_label": ["a", "a", "b"],
             "predicted_label": ["b", "b", "b"],
             "confidence": pa.array([pa.compute.min(rows["confidence"]).as_py(), 0.5, 1.0], pa.float32()),
+            "sample": pa.array([1, 0, 0], pa.int32()),
         }
     )
     ids |= dict(

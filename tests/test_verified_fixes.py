@@ -12,16 +12,16 @@ LIMIT, RISK = 0.05, 0.05
 
 
 def suspects(
-    sample: list[int],
+    draw: list[int],
     frames: dict[int, tuple[list[int], list[int]]],
     *,
     wrong: list[int] | None = None,
     trained: dict[int, int] | None = None,
 ) -> Suspects:
-    count = len(sample)
+    count = len(draw)
     return Suspects(
         confidence=np.linspace(0.9, 0.8, count), wrong=np.array(wrong or [0] * count, bool), weight=np.ones(count),
-        sample=np.array(sample), others=np.linspace(0.84, 0.9, 4),
+        draw=np.array(draw), others=np.linspace(0.84, 0.9, 4),
         frames={d: (np.array(a, bool), np.array(b, bool)) for d, (a, b) in frames.items()}, trained=trained or {},
     )  # fmt: skip
 

@@ -123,6 +123,7 @@ class _Reading:
         self.number_of: dict[str, int] = {}  # identity -> its number, over all tables
         self.missing: dict[str, None] = {}
         self.frames: dict[int, list[int]] = {}  # number of a draw -> identifiers of the images it is from
+        self.pointed: list[tuple[str, str, str]] = []  # of tables with labels such as 5.0: name, label, class
         self.strangers = 0  # how many of these are not among the labels
         self.unfilled: list[tuple[str, int, int]] = []  # per trusted table: name, rows without a label, rows
 
@@ -132,6 +133,11 @@ class _Reading:
         tables = [given, *trusted] if given else trusted
         images = [self._identify(raw) for raw in tables]
         labels = [encode(raw.columns["label"]) for raw in tables]
+        if given:
+            names = set(labels[0].values) if wanted is None else set(wanted)
+            labels[1:] = [
+                self._whole_numbers(raw, label, names) for raw, label in zip(trusted, labels[1:], strict=True)
+            ]
         classes = wanted if wanted is not None else self._classes(labels)
         codes = [self._label_codes(raw, label, classes) for raw, label in zip(tables, labels, strict=True)]
         who = self._annotators(given)
@@ -204,6 +210,16 @@ class _Reading:
                 "least two. Name the classes with --classes if some do not occur."
             )
         return classes
+
+    def _whole_numbers(self, raw: RawTable, labels: Column, names: set[str]) -> Column:
+        """Return the trusted labels of a draw, without the point that pandas gives integers beside empty cells."""
+        whole = [label.removesuffix(".0") for label in labels.values]
+        if "weight" not in raw.columns or not whole or not names.issuperset(whole):
+            return labels
+        if any(label == name or label in names for label, name in zip(labels.values, whole, strict=True)):
+            return labels
+        self.pointed.append((raw.name, labels.values[0], whole[0]))
+        return Column(labels.codes, whole)
 
     def _label_codes(self, raw: RawTable, labels: Column, classes: tuple[str, ...]) -> np.ndarray:
         index = {name: k for k, name in enumerate(classes)}
@@ -375,6 +391,8 @@ class _Reading:
                     f"{name}: {empty:,} of {rows:,} rows have no label yet and are left out, as if they had not "
                     "been drawn."
                 )
+        for name, label, whole in self.pointed:
+            yield f"{name}: its labels are taken for whole numbers, {label!r} for {whole!r}."
         if self.strangers:
             yield (
                 f"{_images(self.strangers)} listed in columns drawn_from not among the labels by that name: of "

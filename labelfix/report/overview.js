@@ -26,7 +26,7 @@ function promise() {
   const g = summary.guarantee;
   if (!g) return null;
   const wanted = `at most ${percent(g.max_fix_error)} of the automatic fixes are wrong`;
-  if (g.threshold != null) return note(`Promised: ${wanted} (${percent(g.coverage, 0)} sure). It holds for ${plural(g.fixes, "label", "labels")}, from a confidence of ${percent(g.threshold)} on${g.frames.length ? ", of those that labelfix next drew from" : ""}${g.exact ? "" : ", if errors are alike at like confidence and no rarer with doubt"}.`);
+  if (g.threshold != null) return note(`Promised: ${wanted} (${percent(g.coverage, 0)} sure). It holds for ${plural(g.fixes, "label", "labels")}, from a confidence of ${percent(g.threshold)} on${g.frames?.length ? ", of those that labelfix next drew from" : ""}${g.exact !== false ? "" : ", if errors are alike at like confidence and no rarer with doubt"}.`);
   if (!summary.suspects) return null;
   return note(`No promise that ${wanted}` + (g.rows_needed == null ? ": even the best suspects seem wrong too often." : `: verify about ${count(g.rows_needed)} more random rows.`));
 }
