@@ -9,12 +9,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from conftest import TinySet
 from typer.testing import CliRunner
 
 import labelfix.pipeline
+from labelfix.frames import image_ids, parse_cell
 from labelfix_cli import app
 
 FAST = ["--train", "head", "--image-size", "32", "--folds", "3", "--workers", "0"]
@@ -207,6 +210,32 @@ def test_clean_next_clean(tiny: TinySet) -> None:
     summary = json.loads(result.stdout)
     assert summary["trusted_pairs"] == len(known) + 7
     assert any("3 of 10 rows have no label yet" in warning for warning in summary["warnings"])
+
+
+def test_a_promise_is_about_the_fixes_that_next_drew_from(tmp_path: Path) -> None:
+    """Of a draw from all suspects three quarters of the rows are left: they list as large a part of these."""
+    runner, tiny = CliRunner(), TinySet(tmp_path, rows=360, noise=0.4)
+    tiny.trusted = tiny.write("trusted.csv", tiny.trusted_rows[:30], tiny.true)
+    wanted = ("--max-fix-error", "0.15", "--quiet")
+    assert runner.invoke(app, command(tiny, *wanted)).exit_code == 0
+    more = tmp_path / "next.csv"
+    ask = ["next", str(tmp_path / "out"), "-n", "60", "--out", str(more), "--quiet"]
+    assert runner.invoke(app, ask).exit_code == 0
+    table = pd.read_csv(more)[:45]
+    table["trusted_label"] = [tiny.classes[tiny.true[tiny.names.index(name)]] for name in table["image"]]
+    table.to_csv(more, index=False)
+    again = command(tiny, "--trusted", str(more), "--force", *wanted, "--json")
+    result = runner.invoke(app, again)
+    assert result.exit_code == 0, result.output
+    promise = json.loads(result.stdout)["guarantee"]
+    assert (promise["frames"], promise["exact"]) == ([1], True)
+    rows = pq.read_table(tmp_path / "out" / "soft_labels.parquet").to_pandas()
+    rows = rows[rows.trusted_label.isna() & rows.is_label_issue]
+    fixed = rows.action == "relabel"
+    listed = {number for cell in table["drawn_from"] for number in parse_cell(cell)[1]}
+    inside = np.isin(image_ids(rows.image), np.array(sorted(listed), np.uint64))
+    assert 0 < promise["fixes"] == fixed.sum() < (rows.confidence >= promise["threshold"]).sum()
+    assert not (fixed & ~inside).any()
 
 
 def test_next_wants_a_finished_run_and_keeps_what_is_there(tiny: TinySet) -> None:
