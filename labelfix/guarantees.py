@@ -37,7 +37,8 @@ class Guarantee:
         Numbers of the draws whose frames (`labelfix.frames`) a suspect has to be in, all of them, to be fixed;
         empty where it need not be in any.
     exact
-        Whether the promise holds whatever the errors look like; else it assumes that they are alike at like
+        Whether the promise holds whatever the errors look like, as far as frames were made without a look at the
+        truth of the rows in them; else it assumes that they are alike at like
         confidence, and no rarer with doubt (`labelfix.verified_fixes`).
     fixes
         How many rows are fixed, trusted ones aside.

@@ -161,9 +161,10 @@ def verdict(
         None takes all for one draw, chosen by the weights if there are any.
     trusted_frames
         Draw number -> (N,) bool: the rows that the draw was from, all with the same chance, as far as they had no
-        trusted label then. A promise may then be about the fixes inside one or more of the frames alone. Where
-        every draw but the random sample has one, a promise assumes nothing about the errors. They need
-        `trusted_weights`, which are equal inside a frame.
+        trusted label then. Whether a row is inside must not depend on its truth, which a held-out confidence does
+        not, but the confidence of a trusted row does. A promise may then be about the fixes inside one or more of
+        the frames alone. Where every draw but the random sample has one, a promise assumes nothing about the
+        errors. They need `trusted_weights`, which are equal inside a frame.
     known_rows
         (X,) row numbers, other than the trusted rows, whose truth is known but had a part in `probs`: nothing is
         measured on them, and no promise counts them as fixes.
@@ -321,7 +322,7 @@ def _check_frames(frames: Any, num_rows: int) -> dict[int, np.ndarray]:
     checked = {}
     for draw, rows in frames.items():
         frame = _array(f"trusted_frames[{draw!r}]", rows)
-        if not isinstance(draw, (int, np.integer)) or draw == RANDOM_SAMPLE:
+        if isinstance(draw, bool) or not isinstance(draw, (int, np.integer)) or draw == RANDOM_SAMPLE:
             raise InputError(
                 f"trusted_frames: there is a frame of draw {draw!r}; expected integers other than {RANDOM_SAMPLE}, "
                 "the random sample, which is from all rows."

@@ -11,6 +11,8 @@ them, speak for the fixes that they could have been drawn in place of. `samples_
   they seemed right, and the fixes that they left be the worse for it. So right ones count as part of the set that
   the sample is from, and wrong ones do not: in whatever order the draws were made, the test is no easier than it
   should be.
+- All this holds of frames that were made without a look at the truth of the rows in them. ``labelfix next`` makes
+  them by held-out confidences, so that of a verified row its own truth has no part in whether it is inside.
 - Where some rows were chosen with chances of their own, and no frame goes with them, all rows together lie
   unevenly among the fixes. For them, `Sample.upto` assumes that errors are alike within a band of some twenty
   verified rows of like confidence, and no rarer in a band of more doubt. They may then all lie among the fixes

@@ -313,6 +313,7 @@ def framed(frame, draw=1):
         (framed([0, 1, 0, 1]), "type int64; expected bool"),
         (framed([[True], [True, False]]), r"trusted_frames\[1\]: is no array"),
         (framed(np.ones(4, bool), draw=0), "there is a frame of draw 0; expected integers other than 0"),
+        (framed(np.ones(4, bool), draw=True), "there is a frame of draw True"),
         (framed(np.ones(4, bool), draw="a"), "there is a frame of draw 'a'"),
         ({"trusted_weights": [2.0], "trusted_frames": [np.ones(4, bool)]}, "is a list; expected a mapping"),
         ({"trusted_weights": ["heavy"]}, "trusted_weights: shape"),
