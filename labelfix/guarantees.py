@@ -4,8 +4,9 @@ Fixes are suspects with a confidence of at least t. Verified rows with the same 
 (`labelfix.verified_fixes`), so an exact test (`labelfix.fix_error`) says whether more than `max_fix_error` of the
 other fixes may be wrong. Thresholds are tested as in Learn-then-Test (Angelopoulos et al. 2021, arXiv 2110.01052)
 by a fixed sequence: it starts with the sample and the threshold that are most worth while by confidences
-(`worth`), without a look at the truth of a trusted row, and goes on to lower thresholds until its first failure.
-So the promise as a whole fails with probability at most 1 - coverage over the draw of the trusted rows.
+(`labelfix.fix_error.worth`), without a look at the truth of a trusted row, and goes on to lower thresholds until
+its first failure. So the promise as a whole fails with probability at most 1 - coverage over the draw of the
+trusted rows.
 """
 
 import math
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from labelfix.fix_error import least_rows, worth
+from labelfix.fix_error import least_rows
 from labelfix.verified_fixes import Sample, Suspects, end_of_tie, samples_of
 
 __all__ = ["Guarantee", "find_guarantee"]
@@ -129,7 +130,7 @@ def _tried(samples: list[Sample], max_fix_error: float, risk: float) -> tuple[Sa
     best, highest, start = max(samples, key=lambda sample: len(sample.confidence)), 0.0, math.inf
     for sample in samples:
         for count in _sequence(sample.confidence, least):
-            value = worth(sample.planned_chance(count, max_fix_error, risk), sample.upto(count).fixes)
+            value = sample.planned_worth(count, max_fix_error, risk)
             if value > highest:
                 best, highest, start = sample, value, count
     return best, [count for count in _sequence(best.confidence, least) if count >= start]

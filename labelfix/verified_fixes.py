@@ -37,7 +37,7 @@ from itertools import combinations
 
 import numpy as np
 
-from labelfix.fix_error import EQUAL, chance_of_so_few, chance_to_promise, planned_error
+from labelfix.fix_error import EQUAL, chance_of_so_few, chance_to_promise, planned_error, worth
 from labelfix.sampling import RANDOM_SAMPLE, effective_rows, pool_weights
 
 __all__ = ["Sample", "Suspects", "Verified", "end_of_tie", "samples_of"]
@@ -118,14 +118,15 @@ class Sample:
         """Return how many of the other fixes have at least that confidence."""
         return _number_from(self.others, least)
 
-    def planned_chance(self, count: int, max_fix_error: float, risk: float) -> float:
-        """Return the chance that the best `count` rows make a promise, without a look at their truth."""
+    def planned_worth(self, count: int, max_fix_error: float, risk: float) -> float:
+        """Return what it is worth to test the best `count` rows, without a look at their truth."""
         seen = self.upto(count)
         rate = planned_error(self.others[len(self.others) - seen.fixes :])
         beside = _number_from(self.beside, self.confidence[count - 1])
-        return chance_to_promise(
+        chance = chance_to_promise(
             rate, seen.rows, seen.fixes, max_fix_error, risk, thinnest=seen.thinnest, beside=beside
         )
+        return worth(chance, seen.fixes)
 
     def _in_bands(self, count: int, fixes: int) -> "Verified":
         shares, seen, rows, wrong = [], [], [], []
@@ -194,13 +195,13 @@ def _choices(draws: list[int]) -> list[tuple[int, ...]]:
 
 def _sample(suspects: Suspects, draws: tuple[int, ...] | None) -> Sample:
     """Return random rows, and those of some draws, as a sample of what is in their frames; None takes all rows."""
-    everything = draws is None
-    rows = np.full(len(suspects.draw), everything) | np.isin(suspects.draw, (RANDOM_SAMPLE, *(draws or ())))
+    even, draws = draws is not None, draws or ()
+    rows = np.isin(suspects.draw, (RANDOM_SAMPLE, *draws)) | (not even)
     inside, fixes = np.ones(len(rows), bool), np.ones(len(suspects.others), bool)
-    for draw in draws or ():
+    for draw in draws:
         inside, fixes = inside & suspects.frames[draw][0], fixes & suspects.frames[draw][1]
     beside = ~rows & inside
-    unknown = 0 if everything else sum(n for draw, n in suspects.trained.items() if draw not in (draws or ()))
+    unknown = sum(n for draw, n in suspects.trained.items() if draw not in draws) if even else 0
     infinite = np.full(unknown, np.inf)
     order = np.argsort(-suspects.confidence, kind="stable")
     order = order[(rows & inside)[order]]
@@ -212,8 +213,8 @@ def _sample(suspects: Suspects, draws: tuple[int, ...] | None) -> Sample:
         others=np.sort(suspects.others[fixes]),
         beside=np.append(np.sort(suspects.confidence[beside]), infinite),
         beside_right=np.append(np.sort(suspects.confidence[beside & ~suspects.wrong]), infinite),
-        frames=draws or (),
-        even=not everything,
+        frames=draws,
+        even=even,
     )
 
 

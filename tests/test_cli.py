@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from conftest import TinySet
+from conftest import TinySet, listed_ids
 from typer.testing import CliRunner
 
 import labelfix.pipeline
-from labelfix.frames import image_ids, parse_cell
+from labelfix.frames import image_ids
 from labelfix_cli import app
 
 FAST = ["--train", "head", "--image-size", "32", "--folds", "3", "--workers", "0"]
@@ -232,8 +232,7 @@ def test_a_promise_is_about_the_fixes_that_next_drew_from(tmp_path: Path) -> Non
     rows = pq.read_table(tmp_path / "out" / "soft_labels.parquet").to_pandas()
     rows = rows[rows.trusted_label.isna() & rows.is_label_issue]
     fixed = rows.action == "relabel"
-    listed = {number for cell in table["drawn_from"] for number in parse_cell(cell)[1]}
-    inside = np.isin(image_ids(rows.image), np.array(sorted(listed), np.uint64))
+    inside = np.isin(image_ids(rows.image), np.array(listed_ids(table["drawn_from"]), np.uint64))
     assert 0 < promise["fixes"] == fixed.sum() < (rows.confidence >= promise["threshold"]).sum()
     assert not (fixed & ~inside).any()
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from conftest import listed_ids
 
 from labelfix.dataset import read_label_table
 from labelfix.errors import InputError
@@ -13,17 +14,13 @@ from labelfix.frames import frame_cells, image_ids, parse_cell
 NAMES = ["a.png", "folder/b c.png", "ü;,\"'.jpg", "123456789012", "1e5"]
 
 
-def listed(cells: list[str]) -> list[int]:
-    return [number for cell in cells for number in parse_cell(cell)[1]]
-
-
 @pytest.mark.parametrize("rows", [[], ["a.png"], ["1e5", "x.png"], [*NAMES, "x.png", "y.png"]])
 def test_what_is_written_is_read(rows: list[str]) -> None:
     rows = rows or [f"{i}.jpg" for i in range(9)]
     cells = frame_cells(image_ids(NAMES), image_ids(rows), "")
     assert len(cells) == len(rows)
     assert len({parse_cell(cell)[0] for cell in cells}) == 1
-    assert sorted(listed(cells)) == sorted(image_ids(NAMES).tolist())
+    assert sorted(listed_ids(cells)) == sorted(image_ids(NAMES).tolist())
 
 
 def test_every_draw_has_a_name_of_its_own() -> None:
@@ -39,7 +36,7 @@ def test_every_row_lists_itself_and_as_many_others() -> None:
     frame, rows = image_ids(map(str, range(800))), image_ids(map(str, range(600, 820)))
     cells = frame_cells(frame, rows, "")
     for number, cell in zip(rows.tolist(), cells, strict=True):
-        ids = listed([cell])
+        ids = listed_ids([cell])
         assert (number in ids) == (number in frame)
         assert 2 <= len(ids) - (number in ids) <= 3
 

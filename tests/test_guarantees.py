@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from conftest import listed_ids
 from scipy import stats
 
 from labelfix.benchmark.labels import read_task
 from labelfix.config import VerdictConfig
 from labelfix.fix_error import chance_of_so_few, chance_to_promise, least_rows, planned_error, worth
 from labelfix.folds import hash_keys
-from labelfix.frames import image_ids, parse_cell
+from labelfix.frames import image_ids
 from labelfix.guarantees import find_guarantee
 from labelfix.head import HeadData
 from labelfix.posterior import Action, verdict
@@ -88,8 +89,8 @@ def chosen_draws(
             max_fix_error=LIMIT, coverage=0.95, seed=int(rng.integers(2**31)),
         ).table  # fmt: skip
         if framed:
-            listed = [number for cell in plan["drawn_from"].to_pylist() for number in parse_cell(cell)[1]]
-            frames[draw] = np.isin(image_ids(names), np.array(listed, np.uint64))
+            listed = np.array(listed_ids(plan["drawn_from"].to_pylist()), np.uint64)
+            frames[draw] = np.isin(image_ids(names), listed)
         seen = np.concatenate([seen, [int(name) for name in plan["image"].to_pylist()]])
         weight = np.concatenate([weight, plan["weight"].to_numpy()])
         sample = np.concatenate([sample, np.full(plan.num_rows, draw)])

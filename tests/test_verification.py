@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from conftest import listed_ids
 from pyarrow import csv
 
 from labelfix.errors import InputError, OutputError, SettingError
-from labelfix.frames import image_ids, parse_cell
+from labelfix.frames import image_ids
 from labelfix.verification import plan_verification, write_verification
 
 N = 3000
@@ -93,9 +94,7 @@ def test_the_table_says_which_fixes_could_have_been_drawn() -> None:
     ids = dict(zip(image_ids(table["image"].to_pylist()).tolist(), table["image"].to_pylist(), strict=True))
 
     def frame(found) -> set[str]:
-        return {
-            ids[number] for cell in found.table["drawn_from"].to_pylist() for number in parse_cell(cell)[1]
-        }
+        return {ids[number] for number in listed_ids(found.table["drawn_from"].to_pylist())}
 
     found = plan(table)
     aimed = frame(found)

@@ -123,8 +123,8 @@ class _Reading:
         self.number_of: dict[str, int] = {}  # identity -> its number, over all tables
         self.missing: dict[str, None] = {}
         self.frames: dict[int, list[int]] = {}  # number of a draw -> identifiers of the images it is from
-        self.pointed: list[tuple[str, str, str]] = []  # of tables with labels such as 5.0: name, label, class
         self.strangers = 0  # how many of these are not among the labels
+        self.pointed: list[tuple[str, str, str]] = []  # of tables with labels such as 5.0: name, label, class
         self.unfilled: list[tuple[str, int, int]] = []  # per trusted table: name, rows without a label, rows
 
     def read(
