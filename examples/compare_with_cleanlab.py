@@ -32,11 +32,11 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from labelfix.backbones import load_backbone
-from labelfix.config import FeatureConfig
-from labelfix.features import extract_features
-from labelfix.images import ImageFolder
-from labelfix.progress import SilentProgress
+from labelfix.images.backbones import load_backbone
+from labelfix.images.features import extract_features
+from labelfix.images.folder import ImageFolder
+from labelfix.settings import FeatureConfig
+from labelfix.system.progress import SilentProgress
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 IMAGE_SIZE = 128

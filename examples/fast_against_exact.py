@@ -25,7 +25,7 @@ from planted import (
 from torch import nn
 
 from labelfix.benchmark.noise import feature_dependent_noise
-from labelfix.config import Augment, FullConfig, NetworkConfig, Reduction, Schedule
+from labelfix.settings import Augment, FullConfig, NetworkConfig, Reduction, Schedule
 
 
 def small_network() -> nn.Module:

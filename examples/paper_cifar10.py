@@ -24,10 +24,10 @@ from planted import Experiment, Kept, data_folder, hardware, read_images, record
 
 from labelfix.benchmark.networks import cifar_network
 from labelfix.benchmark.noise import Ties, feature_dependent_noise, uniform_noise
-from labelfix.checkpoints import Checkpoints
-from labelfix.config import Augment, FullConfig, LearningRateSchedule, NetworkConfig, Reduction, Schedule
 from labelfix.errors import LabelfixError
-from labelfix.history import history_table
+from labelfix.settings import Augment, FullConfig, LearningRateSchedule, NetworkConfig, Reduction, Schedule
+from labelfix.training.checkpoints import Checkpoints
+from labelfix.training.epoch_log import history_table
 
 PAPER = {"uniform": 0.7882, "feature-dependent": 0.7930}
 NUM_CLASSES = 10

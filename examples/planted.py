@@ -22,14 +22,15 @@ import torch
 from PIL import Image
 from torch import nn
 
-from labelfix.augmentation import Augmentation
-from labelfix.checkpoints import Checkpoints
-from labelfix.config import Augment, FullConfig, NetworkConfig, Schedule
-from labelfix.files import replace_file
-from labelfix.history import EpochRow
-from labelfix.pixels import HeldPixels
-from labelfix.roles import Roles
-from labelfix.training import NetworkTask, NetworkTraining, predict
+from labelfix.images.augmentation import Augmentation
+from labelfix.images.pixel_store import HeldPixels
+from labelfix.settings import Augment, FullConfig, NetworkConfig, Schedule
+from labelfix.system.files import replace_file
+from labelfix.training.checkpoints import Checkpoints
+from labelfix.training.data_split import DataSplit
+from labelfix.training.epoch_log import EpochRow
+from labelfix.training.network import NetworkTraining
+from labelfix.training.network_task import NetworkTask, predict
 
 
 def data_folder() -> Path:
@@ -171,7 +172,7 @@ class Experiment:
         nothing = np.empty(0, np.int64)
         return NetworkTask(
             pixels=HeldPixels(self._stored(), self.device),
-            roles=Roles(
+            split=DataSplit(
                 train=np.arange(num_given),
                 labels=self.given,
                 fixed=np.zeros(num_given, bool),

@@ -252,11 +252,11 @@ def backbone_features(table: Path, images: int, folder: Path) -> tuple[np.ndarra
     """Return features (N, D) by the embedded backbone, and classes, of the first images of a data set."""
     import torch
 
-    from labelfix.backbones import load_backbone
-    from labelfix.config import FeatureConfig
-    from labelfix.features import extract_features
-    from labelfix.images import ImageFolder
-    from labelfix.progress import SilentProgress
+    from labelfix.images.backbones import load_backbone
+    from labelfix.images.features import extract_features
+    from labelfix.images.folder import ImageFolder
+    from labelfix.settings import FeatureConfig
+    from labelfix.system.progress import SilentProgress
 
     rows = pq.read_table(table, columns=["image", "label"]).slice(0, images)
     names = [f"{number:05d}.png" for number in range(images)]

@@ -30,7 +30,7 @@ from torchvision.transforms import v2
 
 import labelfix
 from labelfix.demo import write_demo_data
-from labelfix.soft_label_dataset import load_image
+from labelfix.torch_dataset import load_image
 
 ERRORS = {"alice": 0.15, "bob": 0.30, "carol": 0.40, "dave": 0.50, "erin": 0.60}
 TRUSTED_SHARE = 0.05

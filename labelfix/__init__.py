@@ -39,29 +39,27 @@ __all__ = [
 
 _HOME_OF = {
     "BackboneError": "labelfix.errors",
-    "CleanConfig": "labelfix.config",
+    "CleanConfig": "labelfix.settings",
     "CleanResult": "labelfix.pipeline",
     "InputError": "labelfix.errors",
-    "LabelTable": "labelfix.dataset",
+    "LabelTable": "labelfix.inputs",
     "LabelfixError": "labelfix.errors",
     "OutputError": "labelfix.errors",
     "SettingError": "labelfix.errors",
-    "SoftLabelDataset": "labelfix.soft_label_dataset",
+    "SoftLabelDataset": "labelfix.torch_dataset",
     "TrainingError": "labelfix.errors",
-    "Verdict": "labelfix.posterior",
+    "Verdict": "labelfix.verdicts",
     "audit_run": "labelfix.audit",
     "check_run": "labelfix.check",
     "clean": "labelfix.pipeline",
     "export_run": "labelfix.export",
-    "read_label_table": "labelfix.dataset",
-    "verdict": "labelfix.posterior",
+    "read_label_table": "labelfix.inputs",
+    "verdict": "labelfix.verdicts",
 }
 
 if TYPE_CHECKING:
     from labelfix.audit import audit_run
     from labelfix.check import check_run
-    from labelfix.config import CleanConfig
-    from labelfix.dataset import LabelTable, read_label_table
     from labelfix.errors import (
         BackboneError,
         InputError,
@@ -71,9 +69,11 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from labelfix.export import export_run
+    from labelfix.inputs import LabelTable, read_label_table
     from labelfix.pipeline import CleanResult, clean
-    from labelfix.posterior import Verdict, verdict
-    from labelfix.soft_label_dataset import SoftLabelDataset
+    from labelfix.settings import CleanConfig
+    from labelfix.torch_dataset import SoftLabelDataset
+    from labelfix.verdicts import Verdict, verdict
 
 
 def __getattr__(name: str) -> Any:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from labelfix.errors import OutputError
 from labelfix.pipeline import CleanResult, clean
-from labelfix.progress import Progress
+from labelfix.system.progress import Progress
 
 __all__ = ["DemoResult", "run_demo", "write_demo_data"]
 

@@ -1,13 +1,13 @@
-"""`clean`: the stages joined in one straight line.
+"""`clean`: the stages joined in one straight line, and `open_run`: what can be done with the result.
 
-    tables -> LabelTable -> features -> cross-fitted heads (MSLG) -> verdict -> Parquet
+    tables -> LabelTable -> out-of-fold predictions (MSLG) -> verdicts -> Parquet -> report
 
 Every stage is a function of its own that can be called from Python; what passes between them is frozen.
 """
 
 import os
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,23 +16,17 @@ import numpy as np
 import pyarrow as pa
 
 import labelfix
-from labelfix.annotator_model import LabelRows
-from labelfix.annotators import vote_likelihood
 from labelfix.audit import audit_annotators, weighs_annotators
-from labelfix.config import CleanConfig, Kind, MissingImages, Train
-from labelfix.dataset import NO_LABEL, LabelTable, lexical_keys, read_label_table
-from labelfix.features import choose_device
-from labelfix.gathering import Evidence, decide_training, gather_evidence
-from labelfix.images import ImageFolder
-from labelfix.matrices import infer_kind, read_matrix
-from labelfix.neighbours import neighbour_table
-from labelfix.posterior import Action, Verdict, verdict
-from labelfix.progress import Progress, SilentProgress
-from labelfix.record import Clock, input_record, summarise, versions
+from labelfix.cross_fitting import OutOfFoldPredictions, predict_out_of_fold
+from labelfix.errors import SettingError
+from labelfix.images.folder import ImageFolder
+from labelfix.inputs import LabelTable, lexical_keys, read_label_table
+from labelfix.inputs.matrices import Matrix, infer_kind, read_matrix
 from labelfix.report import SUSPECTS_SHOWN, write_report
-from labelfix.rundir import (
-    RunDirectory,
-    as_json,
+from labelfix.report.neighbours import neighbour_table
+from labelfix.runs.directory import RunDirectory
+from labelfix.runs.manifest import as_json, input_record, summarise, versions
+from labelfix.runs.tables import (
     held_out_table,
     label_row_table,
     noise_matrix_table,
@@ -40,6 +34,13 @@ from labelfix.rundir import (
     soft_label_table,
     suspect_table,
 )
+from labelfix.settings import CleanConfig, Kind, MissingImages, Train
+from labelfix.system.clock import Clock
+from labelfix.system.devices import choose_device
+from labelfix.system.progress import Progress, SilentProgress
+from labelfix.system.run_files import HISTORY_FILE
+from labelfix.verdicts import Verdict, judge
+from labelfix.verdicts.dawid_skene import LabelRows
 
 __all__ = ["CleanResult", "clean"]
 
@@ -65,7 +66,7 @@ class CleanResult:
     summary
         Counts, estimates with intervals, warnings and timings; what ``--json`` prints.
     annotators
-        Arrow table of `labelfix.audit.audit_annotators`; None where the labels name no annotators.
+        Arrow table of `labelfix.audit.annotators.audit_annotators`; None where the labels name no annotators.
     """
 
     out: Path
@@ -79,7 +80,7 @@ class CleanResult:
 
 
 def clean(
-    images: PathLike,
+    source: PathLike,
     labels: Any,
     trusted: Any = None,
     out: PathLike = "labelfix-out",
@@ -94,7 +95,7 @@ def clean(
 
     Parameters
     ----------
-    images
+    source
         A folder of images, or a ``.npy`` or ``.parquet`` matrix of features or predicted probabilities.
     labels
         Path or table (pandas, polars, Arrow) with columns ``image``, ``label`` and optionally ``annotator``.
@@ -119,32 +120,22 @@ def clean(
     LabelfixError
         When an option, the input or the run directory has a fault; nothing has been trained then.
     """
-    source = Path(images)
+    source = Path(source)
     config = CleanConfig.from_options(options, auto=_expected_training(source, trusted, options))
-    progress = progress or SilentProgress()
-    clock = Clock()
+    progress, clock = progress or SilentProgress(), Clock()
     run = RunDirectory.claim(out, force=force, resume=resume)
     kind = infer_kind(source, config.kind)
     with clock.time("tables"):
         origin = ImageFolder(source) if kind is Kind.IMAGES else read_matrix(source, kind)
-        table = read_label_table(
-            labels,
-            trusted,
-            classes=config.classes,
-            identify=origin.identify if isinstance(origin, ImageFolder) else lexical_keys,
-            skip_missing=config.missing is MissingImages.QUARANTINE,
-            trusted_weights=config.trusted_weights,
-        )
+        table = _read_tables(origin, labels, trusted, config)
     for warning in table.warnings:
         progress.note(f"warning: {warning}")
-    config = decide_training(config, options, kind, table)
-    evidence = gather_evidence(
-        origin, kind, table, config, run, resume=resume, clock=clock, progress=progress
+    config = _decide_training(config, options, kind, table)
+    predictions = predict_out_of_fold(
+        origin, kind, table, config, run.path, resume=resume, clock=clock, progress=progress
     )
-    table = evidence.table
     with clock.time("verdict"):
-        pairs = evidence.calibrating_pairs
-        judged = _judge(evidence, pairs, config)
+        judged = judge(predictions, config.verdict)
     record = {
         "run_id": uuid.uuid4().hex,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -154,36 +145,39 @@ def clean(
         "config": config.options(),
     }
     with clock.time("output"):
-        soft_labels = soft_label_table(table, judged, top_k=config.soft_label_top_k, metadata=record)
-        tables = {
-            "soft_labels": soft_labels,
-            "suspects": suspect_table(soft_labels),
-            "noise_matrix": noise_matrix_table(judged.noise_matrix, table.classes),
-            "quarantine": quarantine_table(evidence.quarantine),
-        }
-        further = _audited(table, judged, config) if table.annotators else {}
-        further |= _explained(table, judged, pairs, evidence)
-        summary = summarise(table, judged, out=run.path, quarantined=len(evidence.quarantine), clock=clock)
-        record |= {"summary": as_json(summary), "inputs": input_record(source, kind, labels, trusted)}
-        record |= {"versions": versions(), "evidence": evidence.record, "weights": judged.weights}
-        run.write(tables | further, as_json(record), kept=evidence.files)
+        tables = _tables(predictions, judged, config, record)
+        summary = as_json(_summary(predictions, judged, run, clock))
+        record |= {"summary": summary, "inputs": input_record(source, kind, labels, trusted)}
+        record |= {"versions": versions(), "evidence": predictions.record, "weights": judged.weights}
+        run.write(tables, as_json(record), kept=(HISTORY_FILE,) if config.train is Train.FULL else ())
     if config.train is Train.FULL:
         run.discard_checkpoints()
     if report:
         write_report(run.path, force=True)
+    shown = ("soft_labels", "suspects", "noise_matrix", "quarantine", "annotators")
     return CleanResult(
-        out=run.path,
-        verdict=judged,
-        summary=as_json(summary),
-        annotators=further.get("annotators"),
-        **tables,
+        out=run.path, verdict=judged, summary=summary, **{name: tables.get(name) for name in shown}
     )
+
+
+def _read_tables(origin: ImageFolder | Matrix, labels: Any, trusted: Any, config: CleanConfig) -> LabelTable:
+    return read_label_table(
+        labels,
+        trusted,
+        classes=config.classes,
+        identify=origin.identify if isinstance(origin, ImageFolder) else lexical_keys,
+        skip_missing=config.missing is MissingImages.QUARANTINE,
+        trusted_weights=config.trusted_weights,
+    )
+
+
+# ---------------------------------------------------------------------------------------------- --train auto
 
 
 def _expected_training(source: Path, trusted: Any, options: dict[str, Any]) -> Train:
     """Return what ``--train auto`` will come to, as far as it shows before the tables are read.
 
-    So the options are checked as what they will be used for; `decide_training` has the last word.
+    So the options are checked as what they will be used for; `_decide_training` has the last word.
     """
     if options.get("train", Train.AUTO) != Train.AUTO or trusted is None or not source.is_dir():
         return Train.HEAD
@@ -191,84 +185,58 @@ def _expected_training(source: Path, trusted: Any, options: dict[str, Any]) -> T
     return Train.FULL if on_gpu else Train.HEAD
 
 
-# ---------------------------------------------------------------------------------------------------- verdicts
+def _decide_training(
+    config: CleanConfig, options: dict[str, Any], kind: Kind, table: LabelTable
+) -> CleanConfig:
+    """Return the configuration with ``--train auto`` decided, and the defaults that go with it."""
+    train = config.train
+    if train is Train.FULL and kind is not Kind.IMAGES:
+        raise SettingError(
+            f"--train full: SOURCE holds {kind}; expected a folder of images. Use --train head."
+        )
+    if train is Train.AUTO:
+        on_gpu = choose_device(config.device).type == "cuda"
+        train = Train.FULL if kind is Kind.IMAGES and table.any_trusted and on_gpu else Train.HEAD
+    return CleanConfig.from_options({**options, "train": train})
 
 
-def _judge(evidence: Evidence, pairs: np.ndarray, config: CleanConfig) -> Verdict:
-    """Return the verdict on every row, from the trusted rows `pairs` and all evidence."""
-    table = evidence.table
-    # of the trusted rows; the others took part in training
-    known = np.setdiff1d(table.pairs, pairs)
-    kept_share = len(pairs) / max(len(table.pairs), 1)
-    judged = verdict(
-        evidence.probs,
-        table.given,
-        pairs,
-        table.trusted[pairs],
-        classes=table.classes,
-        folds=evidence.fold,
-        evidence=evidence.more,
-        votes=_votes(evidence, pairs, config),
-        trusted_weights=table.trusted_weight[pairs] / kept_share if len(pairs) else None,
-        trusted_samples=table.trusted_sample[pairs] if len(pairs) else None,
-        trusted_frames=table.frames if len(pairs) else None,
-        known_rows=known,
-        known_samples=table.trusted_sample[known],
-        config=config.verdict,
-    )
-    return _with_trusted(judged, table, pairs)
+# ------------------------------------------------------------------------------------------ tables of the run
 
 
-def _label_rows(table: LabelTable) -> LabelRows:
-    return LabelRows(
-        image=table.row_image,
-        label=table.row_label,
-        annotator=table.row_annotator,
-        num_annotators=len(table.annotators),
-    )
+def _summary(
+    predictions: OutOfFoldPredictions, judged: Verdict, run: RunDirectory, clock: Clock
+) -> dict[str, Any]:
+    quarantined = len(predictions.quarantine)
+    return summarise(predictions.table, judged, out=run.path, quarantined=quarantined, clock=clock)
 
 
-def _votes(evidence: Evidence, pairs: np.ndarray, config: CleanConfig) -> np.ndarray | None:
-    """Return what all labels of an image say together, (N, K); None where every image has one, by nobody known."""
-    table = evidence.table
-    if not table.annotators and len(table.row_image) == table.num_images:
-        return None
-    trusted = np.full(table.num_images, NO_LABEL)
-    trusted[pairs] = table.trusted[pairs]
-    sources = [evidence.probs, *evidence.more.values()]
-    prior_rows = config.verdict.prior_rows
-    return vote_likelihood(
-        sources, table.given, _label_rows(table), trusted, evidence.fold,
-        trusted_count=table.trusted_count, prior_rows=prior_rows,
-    )  # fmt: skip
-
-
-def _with_trusted(judged: Verdict, table: LabelTable, judged_pairs: np.ndarray) -> Verdict:
-    """Return the verdict with the trusted labels of those pairs that took no part in it."""
-    rows = np.setdiff1d(table.pairs, judged_pairs)
-    if not len(rows):
-        return judged
-    true, wrong = table.trusted[rows], table.trusted[rows] != table.given[rows]
-    columns = {
-        name: getattr(judged, name).copy()
-        for name in ("soft_label", "predicted_label", "confidence", "label_score", "is_label_issue", "action")
+def _tables(
+    predictions: OutOfFoldPredictions, judged: Verdict, config: CleanConfig, record: dict[str, Any]
+) -> dict[str, pa.Table]:
+    """Return all tables of the run, by name."""
+    table = predictions.table
+    soft_labels = soft_label_table(table, judged, top_k=config.soft_label_top_k, metadata=record)
+    tables = {
+        "soft_labels": soft_labels,
+        "suspects": suspect_table(soft_labels),
+        "noise_matrix": noise_matrix_table(judged.noise_matrix, table.classes),
+        "quarantine": quarantine_table(predictions.quarantine),
     }
-    columns["soft_label"][rows] = np.eye(len(table.classes), dtype=np.float32)[true]
-    columns["predicted_label"][rows] = true
-    columns["confidence"][rows] = 1.0
-    columns["label_score"][rows] = ~wrong
-    columns["is_label_issue"][rows] = wrong
-    columns["action"][rows] = np.where(wrong, Action.RELABEL, Action.KEEP)
-    return replace(judged, **columns)
+    if table.annotators:
+        tables |= _annotator_tables(table, judged, config)
+    if len(predictions.calibration_rows):
+        tables["held_out"] = held_out_table(table, judged, predictions.calibration_rows)
+    neighbours = _neighbours(predictions, judged)
+    return tables if neighbours is None else tables | {"neighbours": neighbours}
 
 
-def _audited(table: LabelTable, judged: Verdict, config: CleanConfig) -> dict[str, pa.Table]:
+def _annotator_tables(table: LabelTable, judged: Verdict, config: CleanConfig) -> dict[str, pa.Table]:
     """Return the tables that only labels with annotators have."""
     audit = audit_annotators(
         judged.soft_label,
         table.given,
         table.trusted,
-        _label_rows(table),
+        LabelRows.of(table),
         annotators=table.annotators,
         classes=table.classes,
         images=table.images,
@@ -280,23 +248,20 @@ def _audited(table: LabelTable, judged: Verdict, config: CleanConfig) -> dict[st
     return tables if audit.consensus is None else tables | {"consensus": audit.consensus}
 
 
-def _explained(
-    table: LabelTable, judged: Verdict, pairs: np.ndarray, evidence: Evidence
-) -> dict[str, pa.Table]:
-    """Return the tables that show why: held-out verdicts of trusted rows, and what the worst suspects look like."""
-    tables = {"held_out": held_out_table(table, judged, pairs)} if len(pairs) else {}
-    if evidence.features is not None:
-        values, names = evidence.features, table.images.to_pylist() + table.extra_keys.to_pylist()
-        trusted = np.concatenate([table.trusted, table.extra_trusted])
+def _neighbours(predictions: OutOfFoldPredictions, judged: Verdict) -> pa.Table | None:
+    """Return the trusted images that the worst label issues look like; None where none can be compared."""
+    table = predictions.table
+    if predictions.features is not None:
+        values, names, trusted = predictions.features, table.every_name, table.every_trusted
     else:  # images are alike where the probabilities are, and only those with a given label have some
-        values, names = np.log(np.maximum(evidence.probs, ALIKE_FLOOR)), table.images.to_pylist()
+        values, names = np.log(np.maximum(predictions.probs, ALIKE_FLOOR)), table.images.to_pylist()
         trusted = table.trusted
     if not (trusted >= 0).any():
-        return tables
-    suspects = np.flatnonzero(judged.is_label_issue)
-    worst = np.lexsort((judged.label_score[suspects], table.trusted[suspects] >= 0))[:SUSPECTS_SHOWN]
-    rows = suspects[worst]
-    tables["neighbours"] = neighbour_table(
+        return None
+    issues = np.flatnonzero(judged.is_label_issue)
+    worst = np.lexsort((judged.label_score[issues], table.trusted[issues] >= 0))[:SUSPECTS_SHOWN]
+    rows = issues[worst]
+    return neighbour_table(
         values,
         names,
         rows,
@@ -305,4 +270,3 @@ def _explained(
         trusted,
         count=NEIGHBOURS,
     )
-    return tables

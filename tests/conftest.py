@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labelfix.frames import parse_cell
+from labelfix.inputs.draw_columns import parse_cell
 
 
 @pytest.fixture(autouse=True)

@@ -23,9 +23,9 @@ from simulated_annotators import (
 )
 from typer.testing import CliRunner
 
-from labelfix.annotator_model import LabelRows
-from labelfix.audit import audit_annotators, audit_run
+from labelfix.audit.annotators import audit_annotators, audit_run
 from labelfix.errors import InputError
+from labelfix.verdicts.dawid_skene import LabelRows
 from labelfix_cli import app
 
 

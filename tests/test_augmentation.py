@@ -1,7 +1,7 @@
 import torch
 
-from labelfix.augmentation import Augmentation
-from labelfix.config import Augment
+from labelfix.images.augmentation import Augmentation
+from labelfix.settings import Augment
 
 SIDE = 16
 

@@ -5,9 +5,9 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from labelfix import backbones
-from labelfix.backbones import load_backbone
 from labelfix.errors import BackboneError
+from labelfix.images import backbones
+from labelfix.images.backbones import load_backbone
 
 
 def test_embedded_weights_are_an_imagenet_model() -> None:

@@ -12,9 +12,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import labelfix
-from labelfix.dataset import read_label_table
 from labelfix.errors import InputError
-from labelfix.images import ImageFolder
+from labelfix.images.folder import ImageFolder
+from labelfix.inputs import read_label_table
 from labelfix_cli import app
 
 NAMES = [f"{k}/{i}.png" for k in ("cat", "dog") for i in range(4)]
@@ -67,8 +67,8 @@ def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     def compute(*_: object, **__: object) -> None:
         raise AssertionError("bad input went on to the features")
 
-    monkeypatch.setattr("labelfix.gathering.extract_features", compute)
-    monkeypatch.setattr("labelfix.gathering.cross_fit_head", compute)
+    monkeypatch.setattr("labelfix.cross_fitting.predictions.extract_features", compute)
+    monkeypatch.setattr("labelfix.cross_fitting.predictions.cross_fit_head", compute)
     return Case(tmp_path)
 
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import labelfix.benchmark.labels as labels
 from labelfix.benchmark.labels import FIGURES, METHODS, LabelTask, compare, means_over_data
 from labelfix.errors import InputError
-from labelfix.progress import SilentProgress
+from labelfix.system.progress import SilentProgress
 from labelfix_cli import app
 
 ROWS, CLASSES = 900, 3

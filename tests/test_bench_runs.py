@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from test_runs import folder  # noqa: F401
+from test_benchmark_runs import folder  # noqa: F401
 from typer.testing import CliRunner
 
 from labelfix.benchmark.data_sets import DATA_SETS

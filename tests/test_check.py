@@ -12,9 +12,10 @@ from conftest import TinySet
 from typer.testing import CliRunner
 
 import labelfix
-from labelfix.check import check_run, junit_report
-from labelfix.check_settings import CheckConfig, parse_share
+from labelfix.check.gates import check_run
+from labelfix.check.junit import junit_report
 from labelfix.errors import LabelfixError, SettingError
+from labelfix.settings import CheckConfig, parse_share
 from labelfix_cli import app
 
 

@@ -25,14 +25,15 @@ from conftest import TinySet
 from typer.testing import CliRunner
 
 import labelfix
-import labelfix.full
+import labelfix.cross_fitting.predictions
+import labelfix.images.pixel_store
 import labelfix.pipeline
-import labelfix.pixels
-from labelfix.checkpoints import Checkpoints, stop_on_signals
-from labelfix.config import NetworkConfig
+import labelfix.training.cross_fitted_network
 from labelfix.errors import OutputError
-from labelfix.full import _FoldRun
-from labelfix.training import NetworkTraining
+from labelfix.settings import NetworkConfig
+from labelfix.training.checkpoints import Checkpoints, stop_on_signals
+from labelfix.training.cross_fitted_network import _FoldRun
+from labelfix.training.network import NetworkTraining
 from labelfix_cli import app
 
 OPTIONS = {
@@ -49,7 +50,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     weights = folder / "weights.pth"
     torch.manual_seed(0)
     torch.save(timm.create_model("test_efficientnet", num_classes=2).state_dict(), weights)
-    given = {"images": str(tiny.images), "labels": str(tiny.labels), "trusted": str(tiny.trusted)}
+    given = {"source": str(tiny.images), "labels": str(tiny.labels), "trusted": str(tiny.trusted)}
     source = {**given, **OPTIONS, "checkpoint": str(weights)}
     run_in_child(source, folder / "undisturbed")
     return {
@@ -79,7 +80,7 @@ def run_in_child(
 ) -> int | None:
     """Run `labelfix.clean` in a process of its own and return its exit code, negative for a signal."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["labelfix.full", "labelfix.pipeline"])
+    context.set_forkserver_preload(["labelfix.training.cross_fitted_network", "labelfix.pipeline"])
     child = context.Process(target=_clean, args=({**options, **more}, out, kill_at, count_to))
     child.start()
     child.join()
@@ -88,8 +89,8 @@ def run_in_child(
 
 def _clean(options: dict[str, Any], out: Path, kill_at: int | None, count_to: Path | None) -> None:
     """Run in the child: dies by SIGKILL at the event numbered `kill_at`: a step, or either side of a write."""
-    import labelfix.checkpoints as checkpoints
-    from labelfix.training import NetworkTraining
+    import labelfix.system.files as files
+    from labelfix.training.network import NetworkTraining
 
     torch.set_num_threads(1)
     events = 0
@@ -111,7 +112,7 @@ def _clean(options: dict[str, Any], out: Path, kill_at: int | None, count_to: Pa
         event()
         take_step(self, *arguments)
 
-    checkpoints.os.replace = counted_replace  # every atomic write of the run
+    files.os.replace = counted_replace  # every atomic write of the run
     NetworkTraining._take_step = counted_step  # type: ignore[method-assign]
     labelfix.clean(out=out, **options)
     if count_to:
@@ -169,9 +170,9 @@ def test_killed_runs_of_other_kinds_end_the_same(
 
 
 def command(options: dict[str, Any], out: Path, *more: str) -> list[str]:
-    settings = {k: v for k, v in options.items() if k not in ("images", "labels", "trusted")}
+    settings = {k: v for k, v in options.items() if k not in ("source", "labels", "trusted")}
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-    tables = [options["images"], options["labels"], "--trusted", options["trusted"]]
+    tables = [options["source"], options["labels"], "--trusted", options["trusted"]]
     return [sys.executable, "-m", "labelfix_cli", "clean", *tables, "--out", str(out), *flags, *more]
 
 
@@ -191,7 +192,7 @@ def test_signal_saves_exits_with_130_and_other_options_are_refused(
     assert process.returncode == 130, said
     assert re.search(r"Saved (at|after) epoch \d", said)
     assert "--resume" in said
-    state = Checkpoints(out / "checkpoints").load("fold_0")
+    state = Checkpoints(out).load("fold_0")
     assert state is not None
     assert state["epoch"] < 400
     with pytest.raises(OutputError, match="--epochs was 400, now 4; --warmup-epochs was 399, now 2"):
@@ -201,7 +202,7 @@ def test_signal_saves_exits_with_130_and_other_options_are_refused(
 def test_stop_between_two_steps_continues_bit_for_bit(source: dict[str, Any], tmp_path: Path) -> None:
     """As after Ctrl-C in the middle of an epoch: the state holds the place and the random states."""
     assert run_in_child_and_stop(source["options"], tmp_path / "out", after=8) == 0
-    state = Checkpoints(tmp_path / "out" / "checkpoints").load("fold_0")
+    state = Checkpoints(tmp_path / "out").load("fold_0")
     assert state is not None
     assert state["step"] > 0
     assert run_in_child(source["options"], tmp_path / "out", resume=True) == 0
@@ -217,7 +218,7 @@ def run_in_child_and_stop(options: dict[str, Any], out: Path, after: int) -> int
 
 
 def _clean_and_stop(options: dict[str, Any], out: Path, after: int) -> None:
-    from labelfix.training import NetworkTraining
+    from labelfix.training.network import NetworkTraining
 
     torch.set_num_threads(1)
     take_step, steps = NetworkTraining._take_step, 0
@@ -290,7 +291,7 @@ def test_interrupt_after_the_last_epoch_says_so(
 def test_interrupt_while_the_network_is_asked_stops_after_it(
     source: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...], said: str
 ) -> None:
-    before(monkeypatch, labelfix.full, "predict", interrupt)
+    before(monkeypatch, labelfix.training.cross_fitted_network, "predict", interrupt)
     assert said_by(source["options"], tmp_path / "out", *more).startswith(said)
 
 
@@ -298,15 +299,15 @@ def test_interrupt_while_the_network_is_asked_stops_after_it(
     ("stage", "said"),
     [
         ("decode_images", "The same command starts again"),  # nothing is there
-        ("_decoded_parts", "Nothing is kept yet: start again with the same command and --resume."),
+        ("load_batches", "Nothing is kept yet: start again with the same command and --resume."),
         ("train_folds", "holds decoded images. Go on with the same command and --resume."),
-        ("_frozen_features", "holds decoded images and the state of the training. Go on with"),
+        ("frozen_features", "holds decoded images and the state of the training. Go on with"),
     ],
 )
 def test_interrupt_outside_of_the_training_says_how_to_go_on(
     source: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, said: str
 ) -> None:
-    owner = labelfix.pixels if stage == "_decoded_parts" else labelfix.full
+    owner = labelfix.images.pixel_store if stage == "load_batches" else labelfix.cross_fitting.predictions
     with monkeypatch.context() as patch:
         before(patch, owner, stage, interrupt)
         found = said_by(source["options"], tmp_path / "out")
@@ -328,7 +329,7 @@ def test_interrupt_while_the_report_is_written_says_that_the_run_is_there(
 def test_epochs_to_come_by_phase(warmup_epochs: int, fold: int) -> None:
     loop = NetworkConfig(epochs=4, warmup_epochs=warmup_epochs, folds=2)
     task: Any = SimpleNamespace(loop=loop, fold=fold)
-    fitted = _FoldRun(task, *[None] * 7)  # type: ignore[arg-type]
+    fitted = _FoldRun(task, *[None] * 6)  # type: ignore[arg-type]
     all_epochs = [(f, e) for f in range(2) for e in range(1, 5)]
     for epoch in range(1, 5):
         to_come = [e for f, e in all_epochs if (f, e) > (fold, epoch)]

@@ -17,7 +17,7 @@ from conftest import TinySet, listed_ids
 from typer.testing import CliRunner
 
 import labelfix.pipeline
-from labelfix.frames import image_ids
+from labelfix.inputs.draw_columns import image_ids
 from labelfix_cli import app
 
 FAST = ["--train", "head", "--image-size", "32", "--folds", "3", "--workers", "0"]
@@ -96,7 +96,7 @@ def test_our_own_fault_exits_with_70(tiny: TinySet, monkeypatch: pytest.MonkeyPa
 def test_interrupt_exits_with_130_and_the_next_run_goes_on(tiny: TinySet) -> None:
     """Ctrl-C while worker processes decode: no traceback, no half-written run, and the cache is whole."""
     slow = (
-        "import time, labelfix.features as f\n"
+        "import time, labelfix.images.features as f\n"
         "real = f.FrozenNetwork.__call__\n"
         "def wait(self, pixels):\n    print('batch', flush=True); time.sleep(0.3); return real(self, pixels)\n"
         "f.FrozenNetwork.__call__ = wait\n"

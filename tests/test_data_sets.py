@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from labelfix.benchmark.data_sets import CIFAR10, DATA_SETS, ImageFiles, read_data_set
+from labelfix.benchmark.data_formats import ImageFiles
+from labelfix.benchmark.data_sets import CIFAR10, DATA_SETS, read_data_set
 from labelfix.errors import InputError
 
 RNG = np.random.default_rng(0)

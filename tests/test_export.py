@@ -20,8 +20,8 @@ import labelfix
 from labelfix.errors import InputError, LabelfixError, OutputError, SettingError
 from labelfix.export import decide, export_run
 from labelfix.export.image_files import folder_name, inner_path, unique_names
-from labelfix.export_settings import DEFAULT_POLICY, ExportFormat, Policy
-from labelfix.finished import FinishedRun, dense_soft_labels
+from labelfix.runs.reading import FinishedRun, dense_soft_labels
+from labelfix.settings.export import DEFAULT_POLICY, ExportFormat, Policy
 from labelfix_cli import app
 
 FAST = {"train": "head", "image_size": 32, "folds": 3, "workers": 0}

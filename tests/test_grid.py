@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from test_runs import folder  # noqa: F401
+from test_benchmark_runs import folder  # noqa: F401
 
 from labelfix.benchmark.grid import GRIDS, Grid, run_cells
 from labelfix.benchmark.methods import METHODS

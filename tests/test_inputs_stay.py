@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import TinySet, write_rows
-from test_runs import folder  # noqa: F401
+from test_benchmark_runs import folder  # noqa: F401
 from typer.testing import CliRunner
 
-from labelfix.export_settings import TABLES_ONLY, ExportFormat
+from labelfix.settings.export import TABLES_ONLY, ExportFormat
 from labelfix_cli import app
 
 FAST = ["--train", "head", "--image-size", "32", "--folds", "3", "--workers", "0", "--quiet"]

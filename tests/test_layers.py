@@ -10,34 +10,38 @@ from pathlib import Path
 
 import pytest
 
+import labelfix
+
 ROOT = Path(__file__).parent.parent
-# One line per layer, lowest first; a module may import from its own layer and below.
-LAYERS = (
-    {
-        "labelfix", "labelfix.check_settings", "labelfix.config", "labelfix.errors", "labelfix.export_settings",
-        "labelfix.files", "labelfix.folds", "labelfix.progress",
-    },
-    {
-        "labelfix.annotator_model", "labelfix.annotators", "labelfix.audit", "labelfix.calibration",
-        "labelfix.check", "labelfix.comparison", "labelfix.dataset", "labelfix.evidence", "labelfix.export",
-        "labelfix.feature_store", "labelfix.finished", "labelfix.fix_error", "labelfix.frames",
-        "labelfix.guarantees", "labelfix.images", "labelfix.matrices", "labelfix.neighbours",
-        "labelfix.posterior", "labelfix.record", "labelfix.report", "labelfix.roles", "labelfix.rundir",
-        "labelfix.sampling", "labelfix.tables", "labelfix.transition", "labelfix.verification",
-        "labelfix.verified_fixes",
-    },
-    {
-        "labelfix.augmentation", "labelfix.backbones", "labelfix.checkpoints", "labelfix.discriminant",
-        "labelfix.features", "labelfix.mslg", "labelfix.pixels", "labelfix.regression",
-        "labelfix.soft_label_dataset", "labelfix.tally", "labelfix.votes",
-    },
-    {
-        "labelfix.demo", "labelfix.full", "labelfix.gathering", "labelfix.head", "labelfix.history",
-        "labelfix.pipeline", "labelfix.retraining", "labelfix.training",
-    },
-    {"labelfix.benchmark"},
-    {"labelfix_cli"},
-)  # fmt: skip
+# Every package and module with its number, in the order of the data flow: it imports from lower numbers alone.
+NUMBERS = {
+    "labelfix": 0,
+    "labelfix.errors": 0,
+    "labelfix.settings": 1,
+    "labelfix.system": 2,
+    "labelfix.inputs": 3,
+    "labelfix.mslg": 3,
+    "labelfix.images": 4,
+    "labelfix.training": 5,
+    "labelfix.stacking": 6,
+    "labelfix.cross_fitting": 7,
+    "labelfix.risk_control": 8,
+    "labelfix.verdicts": 9,
+    "labelfix.runs": 10,
+    "labelfix.audit": 11,
+    "labelfix.check": 11,
+    "labelfix.export": 11,
+    "labelfix.report": 11,
+    "labelfix.torch_dataset": 11,
+    "labelfix.pipeline": 12,
+    "labelfix.demo": 13,
+    "labelfix.benchmark": 14,
+    "labelfix_cli": 15,
+}
+# They read finished runs; what a stage computes reaches them through the run directory or as plain arrays.
+READERS = ("labelfix.audit", "labelfix.check", "labelfix.export", "labelfix.report")
+COMPUTING = ("labelfix.training", "labelfix.cross_fitting", "labelfix.risk_control", "labelfix.mslg")
+LONGEST_FILE = 350
 HEAVY = ("torch", "pyarrow", "scipy", "sklearn", "numpy", "timm", "PIL")
 
 
@@ -50,15 +54,11 @@ def module_files() -> dict[str, Path]:
     return files
 
 
-def layer_of(module: str) -> int | None:
-    """Return the layer of a module, by its longest listed prefix."""
+def package_of(module: str) -> str:
+    """Return the entry of `NUMBERS` that a module belongs to; empty where it has none."""
     parts = module.split(".")
-    for end in range(len(parts), 0, -1):
-        prefix = ".".join(parts[:end])
-        for number, names in enumerate(LAYERS):
-            if prefix in names and (end == len(parts) or prefix not in ("labelfix",)):
-                return number
-    return None
+    named = parts[0] if parts[0] == "labelfix_cli" else ".".join(parts[:2])
+    return named if named in NUMBERS else ""
 
 
 def imports_of(path: Path) -> set[str]:
@@ -79,21 +79,60 @@ def imports_of(path: Path) -> set[str]:
 
 @pytest.mark.parametrize(("module", "path"), module_files().items())
 def test_imports_go_downwards(module: str, path: Path) -> None:
-    own = layer_of(module)
-    assert own is not None, f"{module} has no layer: list it in LAYERS"
+    package = package_of(module)
+    assert package, f"{module} has no number: list its package in NUMBERS"
     for imported in imports_of(path):
-        target = layer_of(imported)
-        assert target is not None, f"{module} imports {imported}, which has no layer"
-        assert target <= own, f"{module} (layer {own}) imports {imported} (layer {target})"
+        target = package_of(imported)
+        assert target, f"{module} imports {imported}, which has no number"
+        allowed = target == package or NUMBERS[target] < NUMBERS[package]
+        assert allowed, f"{module} ({NUMBERS[package]}) imports {imported} ({NUMBERS[target]})"
 
 
-def test_mathematics_imports_only_errors() -> None:
+def test_an_upward_import_is_found(tmp_path: Path) -> None:
+    module = tmp_path / "decoding.py"
+    module.write_text("def f():\n    from labelfix.training.network import predict\n")
+    with pytest.raises(
+        AssertionError, match=r"images.decoding \(4\) imports labelfix.training.network \(5\)"
+    ):
+        test_imports_go_downwards("labelfix.images.decoding", module)
+
+
+def test_every_number_is_of_something_that_exists() -> None:
+    assert {package_of(module) for module in module_files()} == set(NUMBERS)
+
+
+def test_modules_outside_of_packages_are_few() -> None:
+    outside = {path.name for path in (ROOT / "labelfix").glob("*.py")}
+    assert outside == {"__init__.py", "errors.py", "pipeline.py", "demo.py", "torch_dataset.py"}
+
+
+def test_no_function_has_the_name_of_a_package() -> None:
+    packages = {path.parent.name for path in (ROOT / "labelfix").glob("*/__init__.py")}
+    assert not packages & set(labelfix.__all__)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_readers_of_runs_do_without_the_stages(reader: str) -> None:
+    for module, path in module_files().items():
+        if package_of(module) == reader:
+            assert not {name for name in imports_of(path) if package_of(name) in COMPUTING}, module
+
+
+def test_no_file_is_long_without_a_reason() -> None:
+    for module, path in module_files().items():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert len(lines) <= LONGEST_FILE or any("Longer than" in line for line in lines), module
+
+
+def test_mathematics_imports_only_errors_and_settings() -> None:
     for path in sorted((ROOT / "labelfix" / "mslg").glob("*.py")):
         others = {name for name in imports_of(path) if not name.startswith("labelfix.mslg")}
-        assert others <= {"labelfix.errors"}, path
+        assert others <= {"labelfix.errors", "labelfix.settings"}, path
 
 
-@pytest.mark.parametrize("module", ["labelfix.posterior", "labelfix.rundir", "labelfix.dataset"])
+@pytest.mark.parametrize(
+    "module", ["labelfix.stacking", "labelfix.runs.reading", "labelfix.inputs", "labelfix.risk_control"]
+)
 def test_lower_layers_do_without_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

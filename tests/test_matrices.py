@@ -7,10 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from labelfix.config import Kind
-from labelfix.dataset import LabelTable, read_label_table
 from labelfix.errors import InputError
-from labelfix.matrices import ROWS_PER_CHUNK, Matrix, infer_kind, read_matrix
+from labelfix.inputs import LabelTable, read_label_table
+from labelfix.inputs.matrices import ROWS_PER_CHUNK, Matrix, infer_kind, read_matrix
+from labelfix.settings import Kind
+from labelfix.system.progress import SilentProgress
 
 
 def labels(*images: str, extra: tuple[str, ...] = ()) -> LabelTable:
@@ -51,20 +52,20 @@ ROWS = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]], np.float32)
 
 def test_npy_follows_the_rows_of_the_labels(tmp_path: Path) -> None:
     matrix = read_matrix(npy(tmp_path, ROWS))
-    values, extra = matrix.rows_for(labels("q", "p", "r", extra=("z",)))
+    values, table = matrix.aligned(labels("q", "p", "r", extra=("z",)), SilentProgress())
     assert values.tolist() == ROWS.tolist()
     assert type(values) is np.ndarray
     assert values.flags.writeable
-    assert extra.tolist() == []
+    assert table.extra_keys.to_pylist() == []
 
 
 def test_npy_rows_of_one_image_have_to_agree(tmp_path: Path) -> None:
     table = labels("q", "q", "p", "p")
     matrix = read_matrix(npy(tmp_path, ROWS[[0, 0, 1, 1]]))
-    assert matrix.rows_for(table)[0].tolist() == ROWS[:2].tolist()
+    assert matrix.aligned(table, SilentProgress())[0].tolist() == ROWS[:2].tolist()
     differing = Matrix(name="m.npy", values=ROWS[[0, 0, 1, 2]], keys=None)
     with pytest.raises(InputError) as caught:
-        differing.rows_for(table)
+        differing.aligned(table, SilentProgress())
     assert str(caught.value) == (
         "m.npy, row 4: the values of image 'p' are not those of row 3; expected the same in every row of an image. "
         "Correct one of them."
@@ -77,7 +78,7 @@ def test_differing_rows_are_found_in_every_chunk() -> None:
     values = np.ones((rows, 2), np.float32)
     values[[5, rows - 1]] = 2
     with pytest.raises(InputError) as caught:
-        Matrix(name="m", values=values, keys=None).rows_for(table)
+        Matrix(name="m", values=values, keys=None).aligned(table, SilentProgress())
     assert [p.split(":")[0] for p in caught.value.problems] == ["m, row 6", f"m, row {rows}"]
 
 
@@ -85,44 +86,52 @@ def test_differing_rows_are_found_in_every_chunk() -> None:
 def test_npy_with_another_number_of_rows(tmp_path: Path, rows: int) -> None:
     matrix = read_matrix(npy(tmp_path, np.ones((rows, 2))))
     with pytest.raises(InputError, match=f"m.npy: has {rows} rows; the labels have 3"):
-        matrix.rows_for(labels("q", "p", "r"))
+        matrix.aligned(labels("q", "p", "r"), SilentProgress())
 
 
 def test_parquet_rows_are_found_by_image(tmp_path: Path) -> None:
     path = parquet(tmp_path, vector=list(ROWS), image=["./r", "q", "z"])
-    values, extra = read_matrix(path).rows_for(labels("q", "r", extra=("w", "z")))
+    values, table = read_matrix(path).aligned(labels("q", "r", extra=("w", "z")), SilentProgress())
     assert values.tolist() == ROWS[[1, 0, 2]].tolist()
-    assert extra.tolist() == [1]
+    assert table.extra_keys.to_pylist() == ["z"]
 
 
 def test_parquet_without_images_follows_the_labels(tmp_path: Path) -> None:
     path = parquet(tmp_path, a=ROWS[:, 0], b=ROWS[:, 1])
-    assert read_matrix(path).rows_for(labels("q", "p", "r"))[0].tolist() == ROWS[:, :2].tolist()
+    assert (
+        read_matrix(path).aligned(labels("q", "p", "r"), SilentProgress())[0].tolist() == ROWS[:, :2].tolist()
+    )
 
 
 def test_parquet_may_repeat_an_image_with_the_same_values(tmp_path: Path) -> None:
     path = parquet(tmp_path, file_name=["p", "q", "p"], a=[1.0, 2.0, 1.0], b=[3.0, 4.0, 3.0])
-    assert read_matrix(path).rows_for(labels("q", "p"))[0].tolist() == [[2, 4], [1, 3]]
+    assert read_matrix(path).aligned(labels("q", "p"), SilentProgress())[0].tolist() == [[2, 4], [1, 3]]
     path = parquet(tmp_path, file_name=["p", "q", "p"], a=[1.0, 2.0, 1.0], b=[3.0, 4.0, 5.0])
     with pytest.raises(
         InputError, match=r"m\.parquet, row 3: the values of image 'p' are not those of row 1"
     ):
-        read_matrix(path).rows_for(labels("q", "p"))
+        read_matrix(path).aligned(labels("q", "p"), SilentProgress())
 
 
 def test_parquet_without_a_row_for_an_image(tmp_path: Path) -> None:
     matrix = read_matrix(parquet(tmp_path, image=["q"], a=[1.0], b=[2.0]))
     with pytest.raises(InputError) as caught:
-        matrix.rows_for(labels("q", *(f"p{i}" for i in range(20))))
+        matrix.aligned(labels("q", *(f"p{i}" for i in range(20))), SilentProgress())
     assert caught.value.count == 20
     assert caught.value.problems[0].startswith("m.parquet: has no row for image 'p0', which is in the labels")
 
 
 def test_columns_named_after_the_classes_come_in_class_order(tmp_path: Path) -> None:
     path = parquet(tmp_path, image=["q", "p"], y=[0.2, 0.3], x=[0.8, 0.7])
-    assert read_matrix(path).rows_for(labels("q", "p"))[0].tolist() == [[0.8, 0.2], [0.7, 0.3]]
+    assert read_matrix(path).aligned(labels("q", "p"), SilentProgress())[0].tolist() == [
+        [0.8, 0.2],
+        [0.7, 0.3],
+    ]
     path = parquet(tmp_path, image=["q", "p"], b=[0.2, 0.3], a=[0.8, 0.7])
-    assert read_matrix(path).rows_for(labels("q", "p"))[0].tolist() == [[0.2, 0.8], [0.3, 0.7]]
+    assert read_matrix(path).aligned(labels("q", "p"), SilentProgress())[0].tolist() == [
+        [0.2, 0.8],
+        [0.3, 0.7],
+    ]
 
 
 def test_only_numbers_that_are_features_count(tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ import torch
 from conftest import TinySet, write_rows
 
 import labelfix
-import labelfix.gathering
+import labelfix.cross_fitting.predictions
 import labelfix.pipeline
 from labelfix import CleanConfig, CleanResult
-from labelfix.config import HeadConfig, NetworkConfig, Train
 from labelfix.errors import InputError, OutputError, SettingError
+from labelfix.settings import HeadConfig, NetworkConfig, Train
 
 FAST = {"train": "head", "image_size": 32, "folds": 3, "workers": 0}
 
@@ -333,8 +333,8 @@ def decided(tiny: TinySet, monkeypatch: pytest.MonkeyPatch, device: str, **optio
     ) -> None:
         raise Decided(config)
 
-    monkeypatch.setattr(labelfix.pipeline, "gather_evidence", stop)
-    for module in (labelfix.pipeline, labelfix.gathering):
+    monkeypatch.setattr(labelfix.pipeline, "predict_out_of_fold", stop)
+    for module in (labelfix.pipeline, labelfix.cross_fitting.predictions):
         monkeypatch.setattr(module, "choose_device", lambda name: torch.device(device))
     with pytest.raises(Decided) as found:
         labelfix.clean(tiny.images, out=tiny.folder / "out", labels=tiny.labels, **options)  # type: ignore[arg-type]

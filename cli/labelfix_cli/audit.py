@@ -25,7 +25,7 @@ def audit(
     clean writes the same to annotators.parquet. Ranks are those that the intervals leave open: nobody is put before
     another on fewer rows than that takes.
     """
-    from labelfix.audit import audit_run
+    from labelfix.audit.annotators import audit_run
 
     if interval is not None and not 0 < interval < 1:
         raise SettingError(f"--interval: got {interval}; expected a number between 0 and 1.")

@@ -110,8 +110,8 @@ def labels(
     from labelfix.benchmark.labels import METHODS, SUITE, compare, read_task
     from labelfix.benchmark.results import append_row, read_rows
     from labelfix.errors import InputError
-    from labelfix.progress import TerminalProgress
-    from labelfix.rundir import as_json as as_plain
+    from labelfix.runs.manifest import as_json as as_plain
+    from labelfix.system.progress import TerminalProgress
 
     if "LABELFIX_DATA" not in os.environ:
         raise InputError("LABELFIX_DATA: is not set; expected the folder of the benchmark data. Set it.")

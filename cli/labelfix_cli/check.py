@@ -1,4 +1,4 @@
-"""``labelfix check``. Defaults come from `labelfix.check_settings`."""
+"""``labelfix check``. Defaults come from `labelfix.settings.check`."""
 
 import json
 from pathlib import Path
@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from labelfix.check_settings import Bound, CheckConfig, parse_share
+from labelfix.settings import Bound, CheckConfig, parse_share
 from labelfix_cli.outcome import ends_cleanly
 
 if TYPE_CHECKING:
-    from labelfix.check import CheckResult
+    from labelfix.check.gates import CheckResult
 
 __all__ = ["check"]
 
@@ -69,8 +69,9 @@ def check(
             ("max_increase", max_increase),
         )
     }
-    from labelfix.check import check_run, junit_report
-    from labelfix.files import write_new_file
+    from labelfix.check.gates import check_run
+    from labelfix.check.junit import junit_report
+    from labelfix.system.files import write_new_file
 
     result = check_run(out, baseline=baseline, per_class=per_class, bound=bound, **limits)
     if junit is not None:

@@ -1,4 +1,4 @@
-"""``labelfix clean``. Defaults come from `labelfix.config`; a test holds the two together."""
+"""``labelfix clean``. Defaults come from `labelfix.settings.clean`; a test holds the two together."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from labelfix.config import (
+from labelfix.settings import (
     Augment,
     FeatureConfig,
     FullConfig,
@@ -21,7 +21,7 @@ from labelfix.config import (
     TrustedRole,
     VerdictConfig,
 )
-from labelfix.config import CleanConfig as Config
+from labelfix.settings import CleanConfig as Config
 from labelfix_cli.outcome import ends_cleanly, when_interrupted
 
 __all__ = ["clean"]
@@ -186,8 +186,8 @@ def clean(
         and _was_given(context, name)  # what was not given is the configuration's to choose
     }
     from labelfix import clean as run
-    from labelfix.dataset import read_class_list
-    from labelfix.progress import SilentProgress, TerminalProgress
+    from labelfix.inputs import read_class_list
+    from labelfix.system.progress import SilentProgress, TerminalProgress
     from labelfix_cli.screen import show_summary
 
     if classes is not None:
@@ -212,7 +212,7 @@ def clean(
 
 
 def _what_is_kept(out: Path) -> str:
-    from labelfix.checkpoints import what_is_kept
+    from labelfix.training.checkpoints import what_is_kept
 
     return what_is_kept(out) or "The same command starts again; features that were computed are kept."
 

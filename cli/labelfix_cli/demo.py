@@ -25,7 +25,7 @@ def demo(
 ) -> None:
     """Write a small real data set with planted label noise, clean it, and compare with the truth."""
     from labelfix.demo import SIDE, run_demo
-    from labelfix.progress import SilentProgress, TerminalProgress
+    from labelfix.system.progress import SilentProgress, TerminalProgress
     from labelfix_cli.screen import show_summary
 
     with when_interrupted(lambda: "Start over in another folder, or with --force in this one."):

@@ -1,4 +1,4 @@
-"""``labelfix export``. Defaults come from `labelfix.export_settings`."""
+"""``labelfix export``. Defaults come from `labelfix.settings.export`."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from labelfix.errors import SettingError
-from labelfix.export_settings import ExportConfig, ExportFormat, Policy, RowChoice, Transfer
+from labelfix.settings import ExportConfig, ExportFormat, Policy, RowChoice, Transfer
 from labelfix_cli.outcome import ends_cleanly
 
 __all__ = ["export"]

@@ -39,8 +39,8 @@ def next_rows(
     Fill in the column trusted_label, as far as you come from the top, and pass the file to clean with one more
     --trusted. Its columns weight and drawn_from keep all estimates and promises right: leave them as they are.
     """
-    from labelfix.finished import FinishedRun
-    from labelfix.verification import plan_verification, write_verification
+    from labelfix.risk_control.select import plan_verification, write_verification
+    from labelfix.runs.reading import FinishedRun
 
     finished = FinishedRun.open(run)
     config = finished.record["config"]

@@ -18,8 +18,8 @@ from labelfix.benchmark.methods import METHODS
 from labelfix.benchmark.noise import Ties
 from labelfix.benchmark.results import append_row, finished_keys
 from labelfix.benchmark.settings import RunSettings, TrustedFrom
-from labelfix.config import Augment, LearningRateSchedule
 from labelfix.errors import SettingError
+from labelfix.settings import Augment, LearningRateSchedule
 
 __all__ = ["GRIDS", "Grid", "run_cells"]
 

@@ -25,20 +25,21 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from labelfix.backbones import load_backbone
 from labelfix.benchmark.noise import feature_dependent_noise, uniform_noise
-from labelfix.calibration import calibration_error
-from labelfix.config import FeatureConfig, HeadConfig, VerdictConfig
+from labelfix.cross_fitting.self_training import CrossFitter
 from labelfix.errors import InputError
-from labelfix.feature_store import cache_folder
-from labelfix.features import choose_device, extract_features
-from labelfix.folds import hash_keys
-from labelfix.head import HeadData, cross_fit_head
-from labelfix.images import ImageFolder
-from labelfix.posterior import verdict
-from labelfix.progress import Progress, SilentProgress
-from labelfix.retraining import Worlds
-from labelfix.transition import Transition, label_counts
+from labelfix.images.backbones import load_backbone
+from labelfix.images.feature_cache import cache_folder
+from labelfix.images.features import extract_features
+from labelfix.images.folder import ImageFolder
+from labelfix.settings import FeatureConfig, HeadConfig, VerdictConfig
+from labelfix.stacking.transition_matrix import Transition, label_counts
+from labelfix.system.devices import choose_device
+from labelfix.system.folds import hash_keys, stratified_folds
+from labelfix.system.progress import Progress, SilentProgress
+from labelfix.training.linear_head import LabelledFeatures, cross_fit_head
+from labelfix.verdicts.arrays import verdict
+from labelfix.verdicts.estimates import calibration_error
 
 __all__ = ["FIGURES", "METHODS", "SUITE", "LabelTask", "compare", "means_over_data", "read_task"]
 
@@ -177,7 +178,7 @@ def compare(task: LabelTask, *, trusted: int, draw: int) -> Iterator[tuple[str, 
     rows = np.sort(rng.permutation(len(task.true))[:trusted])
     known = np.full(len(task.true), -1)
     known[rows] = task.true[rows]
-    data = HeadData(
+    data = LabelledFeatures(
         features=task.features,
         given=task.given,
         trusted=known,
@@ -185,29 +186,30 @@ def compare(task: LabelTask, *, trusted: int, draw: int) -> Iterator[tuple[str, 
         num_classes=int(task.true.max()) + 1,
     )
     device = choose_device("auto")
-    fitted = cross_fit_head(data, HeadConfig(), seed=draw, device=device, progress=SilentProgress())
+    fold = stratified_folds(data.hashes, known, HeadConfig.folds)
+    mslg = cross_fit_head(data, fold, HeadConfig(), seed=draw, device=device, progress=SilentProgress())
     prior_rows = VerdictConfig().prior_rows
-    worlds = Worlds(data, fitted.fold, device)
-    more = worlds.evidence(prior_rows, SilentProgress())
-    given_probs = more.pop("given")
+    fitter = CrossFitter(data, fold, device)
+    evidence = fitter.predictions(prior_rows, SilentProgress())
+    given_probs = evidence.pop("given")
     judged = verdict(
         given_probs,
         task.given,
         rows,
         task.true[rows],
-        folds=fitted.fold,
-        evidence={**more, "mslg": fitted.probs},
+        folds=fold,
+        evidence={**evidence, "mslg": mslg},
     )
     answers: dict[str, Callable[[], _Answer]] = {
         "labelfix": lambda: _by_posterior(judged.soft_label, task.given),
         "cleanlab": lambda: _cleanlab(task.best_regression, task.given),
         "cleanlab, C = 1": lambda: _cleanlab(task.regressions[1.0], task.given),
         "cleanlab, our probabilities": lambda: _cleanlab(given_probs, task.given),
-        "trusted probe": lambda: _by_posterior(worlds.probe(), task.given),
+        "trusted probe": lambda: _by_posterior(fitter.probe(), task.given),
         "forward correction": lambda: _by_posterior(
-            _forward(worlds, given_probs, task, rows, prior_rows), task.given
+            _forward(fitter, given_probs, task, rows, prior_rows), task.given
         ),
-        "MSLG alone": lambda: _by_posterior(fitted.probs, task.given),
+        "MSLG alone": lambda: _by_posterior(mslg, task.given),
         "labels alone": lambda: _labels_alone(task, rows),
     }
     others = known < 0
@@ -254,7 +256,7 @@ def _cleanlab(probs: np.ndarray, given: np.ndarray) -> _Answer:
 
 
 def _forward(
-    worlds: Worlds, probs: np.ndarray, task: LabelTask, rows: np.ndarray, prior_rows: float | None
+    fitter: CrossFitter, probs: np.ndarray, task: LabelTask, rows: np.ndarray, prior_rows: float | None
 ) -> np.ndarray:
     """Forward correction with the trusted transition matrix (Patrini et al. 2017), by expectation-maximisation.
 
@@ -267,7 +269,7 @@ def _forward(
     for _ in range(FORWARD_ROUNDS):
         targets = probs * matrix[:, task.given].T.astype(np.float32)
         targets /= targets.sum(1, keepdims=True)
-        probs = worlds.out_of_fold(targets[None])
+        probs = fitter.out_of_fold(targets[None])
     return probs
 
 

@@ -87,7 +87,7 @@ def build_network(name: str, num_classes: int, *, channels: int = 3, checkpoint:
     """
     import timm
 
-    from labelfix.backbones import load_backbone, trainable_network
+    from labelfix.images.backbones import load_backbone, trainable_network
 
     if name in NAMED_NETWORKS:
         if checkpoint:

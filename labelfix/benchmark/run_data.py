@@ -12,13 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labelfix.benchmark.data_sets import DataSet, ImageFiles, Part, read_data_set
+from labelfix.benchmark.data_formats import ImageFiles, Part
+from labelfix.benchmark.data_sets import DataSet, read_data_set
 from labelfix.benchmark.noise import NOISES, PlantedNoise
 from labelfix.benchmark.settings import MeasuredOn, RunSettings, TrustedFrom
 from labelfix.errors import InputError, SettingError
-from labelfix.feature_store import cache_folder
-from labelfix.pixels import HeldPixels, PixelSource, PixelStore, decode_images
-from labelfix.progress import SilentProgress
+from labelfix.images.feature_cache import cache_folder
+from labelfix.images.loading import ImageSource
+from labelfix.images.pixel_store import HeldPixels, PixelStore, decode_images
+from labelfix.system.progress import SilentProgress
 
 __all__ = ["RunData", "gather"]
 
@@ -160,11 +162,13 @@ def _pixels(chosen: Sequence[Chosen], settings: RunSettings, device: torch.devic
     images = [(part.images, rows) for part, rows in chosen if len(rows)]
     if all(isinstance(i, ImageFiles) for i, _ in images):
         paths = [i.paths[row] for i, rows in images if isinstance(i, ImageFiles) for row in rows]
-        source = PixelSource(
+        source = ImageSource(
             paths=paths, side=settings.side or FILE_SIDE, interpolation="bilinear", workers=None
         )
         kept = cache_folder(None) / "benchmark" / f"{settings.data}-{settings.key()}"
-        decoded = decode_images(source, kept, budget=FILE_BUDGET, device=device, progress=SilentProgress())
+        decoded = decode_images(
+            source, paths, kept, budget=FILE_BUDGET, device=device, progress=SilentProgress()
+        )
         if decoded.unreadable:
             raise InputError(
                 [f"{paths[number]}: cannot be decoded ({why})." for number, why in decoded.unreadable.items()]

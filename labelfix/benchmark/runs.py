@@ -21,29 +21,22 @@ import torch
 from torch import Tensor, nn
 
 import labelfix
-from labelfix.augmentation import Augmentation
 from labelfix.benchmark.methods import METHODS, Batch, Method, Task
 from labelfix.benchmark.networks import build_network
 from labelfix.benchmark.run_data import RunData, gather
 from labelfix.benchmark.settings import RunSettings
-from labelfix.config import LearningRateSchedule
 from labelfix.errors import TrainingError
-from labelfix.features import choose_device
-from labelfix.training import random_seed
+from labelfix.images.augmentation import Augmentation
+from labelfix.system.devices import choose_device
+from labelfix.system.hashing import random_seed
+from labelfix.training.learning_rate import learning_rate
 
-__all__ = ["execute", "learning_rate_at"]
+__all__ = ["execute"]
 
 MEAN, STD = 0.5, 0.25
 CHUNK = 512  # images per forward pass where nothing is learnt
 
 Watch = Callable[[int, float], None]
-
-
-def learning_rate_at(position: float, first: float, schedule: LearningRateSchedule) -> float:
-    """Return the learning rate at a position from 0 up to below 1 of a schedule."""
-    if schedule is LearningRateSchedule.COSINE:
-        return first * 0.5 * (1 + math.cos(math.pi * position))
-    return first * 0.1 ** min(2, int(3 * position + 1e-9))
 
 
 def execute(
@@ -118,8 +111,9 @@ class _Training:
         """Train for one epoch, then measure."""
         begin = time.perf_counter()
         torch.manual_seed(random_seed(self.settings.seed, epoch, "masks and shifts"))
-        rate = self.method.rate_factor(epoch) * learning_rate_at(
+        rate = self.method.rate_factor(epoch) * learning_rate(
             self.method.schedule_position(epoch),
+            1.0,
             self.settings.learning_rate,
             self.settings.learning_rate_schedule,
         )

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
@@ -12,8 +11,9 @@ from labelfix.benchmark.data_sets import DATA_SETS
 from labelfix.benchmark.methods import METHODS
 from labelfix.benchmark.methods.base import Settings
 from labelfix.benchmark.noise import NOISES, Ties
-from labelfix.config import Augment, LearningRateSchedule
 from labelfix.errors import SettingError
+from labelfix.settings import Augment, LearningRateSchedule
+from labelfix.settings.validation import as_enum, check_above, check_count, setting_error
 
 __all__ = ["MeasuredOn", "RunSettings", "TrustedFrom"]
 
@@ -98,26 +98,20 @@ class RunSettings:
             ("ties", Ties), ("trusted_from", TrustedFrom), ("measured_on", MeasuredOn),
             ("learning_rate_schedule", LearningRateSchedule), ("augment", Augment),
         ):  # fmt: skip
-            value = getattr(self, name)
-            if value not in list(kind):
-                raise _wrong(name, value, f"one of {', '.join(kind)}")
-            object.__setattr__(self, name, kind(value))
+            as_enum(self, name, kind, where=str)
         for name, known in (("method", METHODS), ("data", DATA_SETS), ("dtype", DTYPES)):
             if getattr(self, name) not in known:
-                raise _wrong(name, getattr(self, name), f"one of {', '.join(known)}")
+                raise setting_error(name, getattr(self, name), f"one of {', '.join(known)}")
         for name, least in (("epochs", 1), ("batch_size", 2), ("trusted", 0), ("held_out", 0), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise _wrong(name, getattr(self, name), f"at least {least}")
+            check_count(self, name, least, where=str)
         for name in ("images", "test", "side"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise _wrong(name, getattr(self, name), "at least 1")
+            check_count(self, name, where=str)
         if self.held_out > self.trusted:
-            raise _wrong("held_out", self.held_out, f"at most the trusted images ({self.trusted})")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise _wrong("learning_rate", self.learning_rate, "a number above 0")
+            raise setting_error("held_out", self.held_out, f"at most the trusted images ({self.trusted})")
+        check_above(self, "learning_rate", where=str)
         if self.noise in NOISES:
             if self.ratio is None or not 0 <= self.ratio <= 1:
-                raise _wrong("ratio", self.ratio, f"a share from 0 to 1 for {self.noise} noise")
+                raise setting_error("ratio", self.ratio, f"a share from 0 to 1 for {self.noise} noise")
         else:
             object.__setattr__(self, "ratio", None)
         self.method_settings()
@@ -134,7 +128,9 @@ class RunSettings:
         known = [f.name for f in fields(kind)]
         for name in self.options:
             if name not in known:
-                raise _wrong(f"option {self.method}.{name}", self.options[name], f"an option in {known}")
+                raise setting_error(
+                    f"option {self.method}.{name}", self.options[name], f"an option in {known}"
+                )
         try:
             return kind(**self.options)
         except ValueError as error:
@@ -149,7 +145,3 @@ class RunSettings:
         described = self.as_json() | {"options": asdict(self.method_settings())}
         content = json.dumps(described, sort_keys=True)
         return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
-
-
-def _wrong(name: str, value: Any, expected: str) -> SettingError:
-    return SettingError(f"{name}: got {value!r}; expected {expected}.")

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from labelfix.export.decisions import Decisions, names_of
-from labelfix.finished import FinishedRun, label_codes
+from labelfix.runs.reading import FinishedRun, label_codes
 
 __all__ = ["write_cleanlab"]
 

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from labelfix.dataset import lexical_keys
 from labelfix.errors import InputError
 from labelfix.export.decisions import Decisions
-from labelfix.finished import FinishedRun
-from labelfix.images import ImageFolder
-from labelfix.tables import WholeTable, read_whole_table
+from labelfix.images.folder import ImageFolder
+from labelfix.inputs import lexical_keys
+from labelfix.inputs.readers import WholeTable, read_whole_table
+from labelfix.runs.reading import FinishedRun
 
 __all__ = ["write_csv"]
 

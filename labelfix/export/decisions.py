@@ -4,38 +4,52 @@ n images, K classes; a label code is an index into the classes, -1 where there i
 """
 
 from dataclasses import dataclass, replace
+from enum import IntEnum
 
 import numpy as np
 import pyarrow as pa
 
-from labelfix.dataset import NO_LABEL
-from labelfix.export_settings import Policy, RowChoice
-from labelfix.finished import FinishedRun, dense_soft_labels, label_codes
+from labelfix.inputs import NO_LABEL
+from labelfix.runs.reading import FinishedRun, dense_soft_labels, label_codes
+from labelfix.settings import Policy, RowChoice
 
 __all__ = ["Decisions", "Done", "Reason", "decide", "names_of"]
 
 ROWS_PER_CHUNK = 65536
 
 
-class Done:
-    """What an export does to a label: numbers into `Done.NAMES`."""
+class Done(IntEnum):
+    """What an export does to a label."""
 
-    NAMES = ("keep", "relabel", "drop", "soft", "review")
-    KEEP, RELABEL, DROP, SOFT, REVIEW = range(5)
+    KEEP = 0
+    RELABEL = 1
+    DROP = 2
+    SOFT = 3
+    REVIEW = 4
 
 
-class Reason:
-    """Why: numbers into `Reason.NAMES`."""
+DONE_NAMES = tuple(done.name.lower() for done in Done)
 
-    NAMES = (
-        "the given label is the most probable one",
-        "a trusted label says so",
-        "a fix within the promised error",
-        "confidence reaches --min-confidence",
-        "another label is more probable",
-        "soft label of the run",
-    )
-    AGREES, TRUSTED, PROMISED, CONFIDENT, SUSPECT, POSTERIOR = range(6)
+
+class Reason(IntEnum):
+    """Why; `REASONS` has the sentences."""
+
+    AGREES = 0
+    TRUSTED = 1
+    PROMISED = 2
+    CONFIDENT = 3
+    ISSUE = 4
+    POSTERIOR = 5
+
+
+REASONS = {
+    Reason.AGREES: "the given label is the most probable one",
+    Reason.TRUSTED: "a trusted label says so",
+    Reason.PROMISED: "a fix within the promised error",
+    Reason.CONFIDENT: "confidence reaches --min-confidence",
+    Reason.ISSUE: "another label is more probable",
+    Reason.POSTERIOR: "soft label of the run",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +65,7 @@ class Decisions:
     old, new, suggested, trusted
         (n,) int32: the given label, the label of the export (-1: dropped), the most probable one, the trusted one.
     done, reason
-        (n,) int8 into `Done.NAMES` and `Reason.NAMES`.
+        (n,) int8: a `Done` and a `Reason` each.
     confidence, label_score
         (n,) float32: probabilities of `suggested` and of `old`.
     soft
@@ -108,9 +122,9 @@ class Decisions:
 
     def counts(self) -> dict[str, int]:
         """Return how many images each action of `Done` befell, and how many labels changed."""
-        done = np.bincount(self.done, minlength=len(Done.NAMES))
+        done = np.bincount(self.done, minlength=len(Done))
         changed = int(((self.new != self.old) & (self.new != NO_LABEL)).sum())
-        return {**{name: int(done[i]) for i, name in enumerate(Done.NAMES)}, "changed": changed}
+        return {**{name: int(done[i]) for i, name in enumerate(DONE_NAMES)}, "changed": changed}
 
     def provenance(self) -> dict[str, pa.Array]:
         """Return the columns that go along in every format: old and new label, action, reason, run."""
@@ -119,8 +133,8 @@ class Decisions:
             "new_label": names_of(self.new, self.classes),
             "suggested_label": names_of(self.suggested, self.classes),
             "trusted_label": names_of(self.trusted, self.classes),
-            "action": names_of(self.done, Done.NAMES),
-            "reason": names_of(self.reason, Reason.NAMES),
+            "action": names_of(self.done, DONE_NAMES),
+            "reason": names_of(self.reason, tuple(REASONS.values())),
             "confidence": pa.array(self.confidence),
             "label_score": pa.array(self.label_score),
             "run_id": names_of(np.zeros(len(self), np.int32), (self.run_id,)),
@@ -194,7 +208,7 @@ def _judge(
     """Return what is done to every label, and why, both (n,) int8."""
     issue, verified = suggested != old, trusted != NO_LABEL
     sure = issue & (confidence >= min_confidence) if min_confidence is not None else np.zeros(len(old), bool)
-    reason = np.where(issue, Reason.SUSPECT, Reason.AGREES)
+    reason = np.where(issue, Reason.ISSUE, Reason.AGREES)
     done = np.where(issue, Done.REVIEW, Done.KEEP)
     if policy is Policy.SOFT:
         done[:], reason[:] = Done.SOFT, Reason.POSTERIOR

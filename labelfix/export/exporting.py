@@ -22,8 +22,8 @@ from labelfix.export.image_files import find_images
 from labelfix.export.image_folder import write_image_folder
 from labelfix.export.label_studio import write_label_studio
 from labelfix.export.training import write_training
-from labelfix.export_settings import ExportConfig, ExportFormat
-from labelfix.finished import FinishedRun
+from labelfix.runs.reading import FinishedRun
+from labelfix.settings import ExportConfig, ExportFormat
 
 __all__ = ["ExportResult", "export_run"]
 

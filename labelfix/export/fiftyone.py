@@ -10,7 +10,7 @@ from typing import Any
 from labelfix.export.decisions import Decisions
 from labelfix.export.folder import write_json
 from labelfix.export.image_files import ImageFiles, inner_path, place
-from labelfix.export_settings import Transfer
+from labelfix.settings import Transfer
 
 __all__ = ["write_fiftyone"]
 

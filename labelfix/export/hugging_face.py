@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from labelfix.export.decisions import ROWS_PER_CHUNK, Decisions
 from labelfix.export.image_files import ImageFiles, inner_path, place
-from labelfix.export_settings import Transfer
+from labelfix.settings import Transfer
 
 __all__ = ["write_hugging_face"]
 

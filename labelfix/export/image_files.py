@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labelfix.errors import SHOWN_PROBLEMS, InputError
-from labelfix.export_settings import Transfer
-from labelfix.finished import FinishedRun
-from labelfix.images import ImageFolder
+from labelfix.images.folder import ImageFolder
+from labelfix.runs.reading import FinishedRun
+from labelfix.settings import Transfer
 
 __all__ = ["ImageFiles", "find_images", "folder_name", "inner_path", "place", "unique_names"]
 

@@ -6,7 +6,7 @@ from labelfix.errors import InputError
 from labelfix.export.decisions import Decisions
 from labelfix.export.folder import write_json
 from labelfix.export.image_files import ImageFiles, folder_name, place, unique_names
-from labelfix.export_settings import Transfer
+from labelfix.settings import Transfer
 
 __all__ = ["write_image_folder"]
 

@@ -17,12 +17,12 @@ from labelfix.mslg.losses import training_loss
 from labelfix.mslg.update import (
     FAST_LABEL_INTERVAL,
     FAST_TRUSTED_ROWS,
-    Schedule,
     StepResult,
     label_gradient,
     mslg_step,
     trusted_rows_per_step,
 )
+from labelfix.settings import Schedule
 
 __all__ = [
     "FAST_LABEL_INTERVAL",

@@ -30,7 +30,6 @@ Shape suffixes: B rows of the batch, M trusted rows, K classes.
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +38,7 @@ from labelfix.errors import SettingError
 from labelfix.mslg.forward_mode import unfused_attention
 from labelfix.mslg.losses import through_softmax, training_loss
 from labelfix.mslg.problem import Problem, gradient
+from labelfix.settings import Schedule
 
 __all__ = [
     "FAST_LABEL_INTERVAL",
@@ -55,14 +55,6 @@ FAST_LABEL_INTERVAL = 2
 
 FAST_TRUSTED_ROWS = 64
 """How many trusted rows a step of `Schedule.FAST` is worth giving; `trusted_rows_per_step` gives no more."""
-
-
-class Schedule(StrEnum):
-    """How a step obtains the gradient of the label logits."""
-
-    EXACT = "exact"
-    FAST = "fast"
-    REFERENCE = "reference"
 
 
 @dataclass(frozen=True)

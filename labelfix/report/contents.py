@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelfix.calibration import share
-from labelfix.finished import FinishedRun, dense_soft_labels, label_codes
+from labelfix.inputs.design_weights import row_counts
 from labelfix.report.people import annotator_values, label_givers
-from labelfix.rundir import as_json
-from labelfix.sampling import row_counts
+from labelfix.runs.manifest import as_json
+from labelfix.runs.reading import FinishedRun, dense_soft_labels, label_codes
+from labelfix.verdicts.estimates import share
 
 __all__ = ["Contents", "gather_contents", "reliability_bins"]
 
@@ -242,7 +242,7 @@ def reliability_bins(
     coverage
         Of the exact binomial intervals.
     counts
-        (M,) what each row counts for (`labelfix.sampling.row_counts`); None says 1 each.
+        (M,) what each row counts for (`labelfix.inputs.design_weights.row_counts`); None says 1 each.
 
     Returns
     -------

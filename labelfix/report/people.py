@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelfix.finished import FinishedRun, label_codes
+from labelfix.runs.reading import FinishedRun, label_codes
 
 __all__ = ["annotator_values", "label_givers"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, features
 
-from labelfix.images import Unreadable, decode_image
+from labelfix.images.decoding import Unreadable, decode_image
 
 __all__ = ["Thumbnails", "draw_thumbnails"]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from labelfix.errors import OutputError, SettingError
-from labelfix.finished import FinishedRun
-from labelfix.images import ImageFolder
+from labelfix.images.folder import ImageFolder
 from labelfix.report.contents import gather_contents
 from labelfix.report.page import GENERATOR, build_page
 from labelfix.report.thumbnails import draw_thumbnails
-from labelfix.rundir import RunDirectory
+from labelfix.runs.directory import RunDirectory
+from labelfix.runs.reading import FinishedRun
 
 __all__ = ["REPORT_FILE", "SUSPECTS_SHOWN", "WrittenReport", "write_report"]
 

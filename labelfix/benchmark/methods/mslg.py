@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labelfix.benchmark.methods.base import Batch, Method, Settings, Task, first_epoch_of
-from labelfix.config import Reduction
 from labelfix.mslg import Schedule, mslg_step, trusted_rows_per_step
+from labelfix.settings import Reduction
 
 __all__ = ["MSLG", "MSLGSettings"]
 

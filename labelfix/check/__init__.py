@@ -1,0 +1,7 @@
+"""Gates for continuous integration, and what changed since another run."""
+
+from labelfix.check.baseline import Comparison, compare_runs
+from labelfix.check.gates import CheckResult, Gate, check_run
+from labelfix.check.junit import junit_report
+
+__all__ = ["CheckResult", "Comparison", "Gate", "check_run", "compare_runs", "junit_report"]

@@ -1,0 +1,221 @@
+"""Gates for continuous integration: does a finished run keep the limits, and what changed since another one.
+
+Limits are held against what the run measured on trusted rows. A gate on something that was not measured fails: what
+cannot be told is not good enough to pass.
+"""
+
+import os
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from labelfix.check.baseline import Comparison, compare_runs
+from labelfix.errors import SettingError
+from labelfix.runs.reading import FinishedRun
+from labelfix.settings import Bound, CheckConfig
+
+__all__ = ["CheckResult", "Gate", "check_run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """One limit and how it was kept.
+
+    Attributes
+    ----------
+    name, subject
+        The option, and what it was held against: ``all`` or a class.
+    limit
+        What is allowed.
+    value, low, high
+        The estimate with its interval (both ends alike for a count); None where nothing is known.
+    rows
+        Trusted rows that it rests on; None for a count.
+    passed
+        Whether the limit was kept.
+    said
+        A line for a person.
+    """
+
+    name: str
+    subject: str
+    limit: float
+    value: float | None
+    low: float | None
+    high: float | None
+    rows: int | None
+    passed: bool
+    said: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckResult:
+    """All gates of one run.
+
+    Attributes
+    ----------
+    run_id
+        The run.
+    gates
+        One per limit, and per class.
+    skipped
+        Classes without a trusted row, for which ``--per-class`` can say nothing.
+    comparison
+        With the baseline; None without one.
+    """
+
+    run_id: str
+    gates: tuple[Gate, ...]
+    skipped: tuple[str, ...]
+    comparison: Comparison | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether every limit was kept."""
+        return all(gate.passed for gate in self.gates)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {"passed": self.passed, **asdict(self)}
+
+
+def check_run(
+    run: str | os.PathLike[str], *, baseline: str | os.PathLike[str] | None = None, **options: Any
+) -> CheckResult:
+    """Hold a finished run against limits.
+
+    Parameters
+    ----------
+    baseline
+        Another run directory to compare with.
+    **options
+        The fields of `CheckConfig`: ``max_noise=0.03, per_class=True, …``.
+
+    Raises
+    ------
+    LabelfixError
+        When there is no run, nothing to check, or a limit out of range.
+    """
+    config = CheckConfig(**options)
+    if not config.has_gates and baseline is None:
+        raise SettingError("check: no limit was given; expected at least one, for example --max-noise 3%.")
+    if config.max_increase is not None and baseline is None:
+        raise SettingError("--max-increase: there is nothing to compare with; expected --baseline. Name it.")
+    finished = FinishedRun.open(run)
+    comparison = None if baseline is None else compare_runs(finished, FinishedRun.open(baseline))
+    summary = finished.summary
+    gates = _estimated(summary, config) + _counted(summary, config)
+    if config.max_fix_error is not None:
+        gates.append(_promised(summary.get("guarantee"), config.max_fix_error))
+    if config.max_increase is not None and comparison is not None:
+        gates.append(_risen(comparison, config.max_increase, config.bound))
+    skipped: tuple[str, ...] = ()
+    if config.per_class:
+        more, skipped = _per_class(summary, config)
+        gates += more
+    return CheckResult(run_id=finished.run_id, gates=tuple(gates), skipped=skipped, comparison=comparison)
+
+
+# -------------------------------------------------------------------------------------------------------- gates
+
+
+def _estimated(summary: dict[str, Any], config: CheckConfig) -> list[Gate]:
+    wanted = {
+        "max-noise": (config.max_noise, "noise_rate", "of the given labels are wrong"),
+        "max-calibration-error": (
+            config.max_calibration_error, "calibration_error", "is how far the confidence is off",
+        ),
+    }  # fmt: skip
+    estimates = summary.get("estimates") or {}
+    return [
+        _gate(name, "all", limit, estimates.get(key), config.bound, meaning)
+        for name, (limit, key, meaning) in wanted.items()
+        if limit is not None
+    ]
+
+
+def _per_class(summary: dict[str, Any], config: CheckConfig) -> tuple[list[Gate], tuple[str, ...]]:
+    assert config.max_noise is not None
+    gates, skipped = [], []
+    for name, figures in (summary.get("per_class") or {}).items():
+        if figures["noise_rate"]["rows"] == 0:
+            skipped.append(name)
+            continue
+        meaning = f"of the labels {name!r} are wrong"
+        gates.append(_gate("max-noise", name, config.max_noise, figures["noise_rate"], config.bound, meaning))
+    return gates, tuple(skipped)
+
+
+def _gate(
+    name: str, subject: str, limit: float, estimate: dict[str, Any] | None, bound: Bound, meaning: str
+) -> Gate:
+    if estimate is None or estimate["value"] is None:
+        return Gate(
+            name=name, subject=subject, limit=limit, value=None, low=None, high=None, rows=0, passed=False,
+            said=f"{name}: unknown, for want of trusted rows; at most {limit:.1%} is allowed",
+        )  # fmt: skip
+    figure = estimate[str(bound)]
+    kept = {Bound.VALUE: "", Bound.LOW: "at least ", Bound.HIGH: "up to "}[bound]
+    return Gate(
+        name=name,
+        subject=subject,
+        limit=limit,
+        value=estimate["value"],
+        low=estimate["low"],
+        high=estimate["high"],
+        rows=estimate["rows"],
+        passed=figure <= limit,
+        said=(
+            f"{name}: {kept}{figure:.1%} {meaning} (estimate {estimate['value']:.1%}, {estimate['low']:.1%} to "
+            f"{estimate['high']:.1%}, {estimate['rows']:,} trusted rows); at most {limit:.1%} is allowed"
+        ),
+    )
+
+
+def _counted(summary: dict[str, Any], config: CheckConfig) -> list[Gate]:
+    images, broken = summary["images"], summary["quarantined"]
+    wanted = {
+        "max-suspects": (config.max_suspects, summary["suspects"], images, "images are suspects"),
+        "max-quarantined": (config.max_quarantined, broken, images + broken, "images could not be read"),
+    }
+    gates = []
+    for name, (limit, count, total, meaning) in wanted.items():
+        if limit is not None:
+            share = count / max(total, 1)
+            said = f"{name}: {share:.1%} ({count:,} of {total:,} {meaning}); at most {limit:.1%} is allowed"
+            gates.append(_exact(name, limit, share, share <= limit, said))
+    return gates
+
+
+def _promised(guarantee: dict[str, Any] | None, limit: float) -> Gate:
+    name = "max-fix-error"
+    if guarantee is None:
+        said = f"{name}: the run promises nothing of its fixes; run labelfix clean with --max-fix-error {limit:g}"
+        return _exact(name, limit, None, False, said)
+    promised = guarantee["max_fix_error"]
+    if guarantee["threshold"] is None:
+        said = f"{name}: no fix could be promised at {promised:.1%} with {guarantee['rows']:,} trusted rows"
+        return _exact(name, limit, None, False, said)
+    said = (
+        f"{name}: at most {promised:.1%} of {guarantee['fixes']:,} fixes are wrong "
+        f"({guarantee['coverage']:.0%} sure); at most {limit:.1%} is allowed"
+    )
+    return _exact(name, limit, promised, promised <= limit, said)
+
+
+def _risen(comparison: Comparison, limit: float, bound: Bound) -> Gate:
+    name, change = "max-increase", comparison.noise_change
+    gate = _gate(name, "all", limit, change, bound, "more of the labels are wrong than in the baseline")
+    if change is None:
+        return gate
+    said = (
+        f"{name}: {comparison.noise_before:.1%} of the labels were wrong, {comparison.noise_after:.1%} are "
+        f"({change['value']:+.1%}, {change['low']:+.1%} to {change['high']:+.1%}); a rise of {limit:.1%} is allowed"
+    )
+    return replace(gate, said=said)
+
+
+def _exact(name: str, limit: float, value: float | None, passed: bool, said: str) -> Gate:
+    return Gate(
+        name=name, subject="all", limit=limit, value=value, low=value, high=value, rows=None, passed=passed,
+        said=said,
+    )  # fmt: skip

@@ -1,0 +1,165 @@
+"""Class lists: from ``--classes`` or from the labels that occur, and what a person should know about them.
+
+K classes; a label code is an index into them.
+"""
+
+import difflib
+import os
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from labelfix.errors import InputError
+from labelfix.inputs.readers import Problems
+
+__all__ = ["check_classes", "class_warnings", "closest_class", "read_class_list", "sort_classes"]
+
+FEWEST_CLASSES = 2
+SHOWN_CLASSES = 10
+
+
+def read_class_list(classes: str) -> tuple[str, ...]:
+    """Read ``--classes``: a file with one class per line, or a comma list.
+
+    Raises
+    ------
+    InputError
+        When a class is repeated, or fewer than two are named.
+    """
+    if not os.path.isfile(classes):
+        names = [name.strip() for name in classes.split(",") if name.strip()]
+        if len(names) == 1 and (os.sep in classes or Path(classes).suffix):
+            raise InputError(
+                f"--classes: there is no file {classes!r}; expected a file or a comma list of classes."
+            )
+        return _checked(names, "--classes")
+    where = f"--classes {classes}"
+    try:
+        text = Path(classes).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{where}: is not UTF-8; expected one class per line. Save it as UTF-8.") from None
+    except OSError as error:
+        raise InputError(f"{where}: cannot be read ({error.strerror}). Check its permissions.") from error
+    return _checked([name.strip() for name in text.split("\n") if name.strip()], where)
+
+
+def _checked(names: Sequence[str], where: str) -> tuple[str, ...]:
+    problems = Problems()
+    checked = check_classes(names, where, problems)
+    problems.raise_if_any()
+    return checked
+
+
+def check_classes(names: Sequence[str], where: str, problems: Problems) -> tuple[str, ...]:
+    """Return the class names without blanks around them; report repeated, empty and too few ones."""
+    names = [str(name).strip() for name in names]
+    first: dict[str, int] = {}
+    for place, name in enumerate(names, 1):
+        if not name:
+            problems.add(f"{where}: class {place} is empty; expected a name. Remove it.")
+        elif name in first:
+            problems.add(
+                f"{where}: class {name!r} is named twice (places {first[name]} and {place}); expected every "
+                "class once. Remove one of them."
+            )
+        first.setdefault(name, place)
+    if len(first) < FEWEST_CLASSES:
+        problems.add(
+            f"{where}: names {_count(len(first), 'class', 'classes')} ({', '.join(first)}); expected at least "
+            "two. Name all of them, with commas between them or one per line of a file."
+        )
+    return tuple(first)
+
+
+def sort_classes(names: set[str]) -> tuple[str, ...]:
+    """Return the default class order: by value where all are whole numbers, else by spelling."""
+    if all(re.fullmatch(r"-?\d{1,300}", name) for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    return tuple(sorted(names))
+
+
+def _folded(name: str) -> str:
+    """Return what two spellings of one class have in common: case, blanks, Unicode form, leading zeros."""
+    text = "".join(unicodedata.normalize("NFKC", name).casefold().split())
+    text = re.sub(r"[_\-]+", "", text) or text
+    return (text.lstrip("0") or "0") if text.isdecimal() else text
+
+
+def closest_class(name: str, classes: Sequence[str]) -> str | None:
+    """Return the class that `name` is probably a misspelling of."""
+    folded = _folded(name)
+    same = next((other for other in classes if _folded(other) == folded), None)
+    return same or next(iter(difflib.get_close_matches(name, classes, n=1, cutoff=0.65)), None)
+
+
+def class_warnings(
+    classes: tuple[str, ...], given_rows: np.ndarray, trusted_rows: np.ndarray, *, trusted: bool
+) -> list[str]:
+    """Return what to know about the classes before trusting the result, in full sentences.
+
+    Parameters
+    ----------
+    classes
+        (K,) names.
+    given_rows, trusted_rows
+        (K,) how many label rows, and trusted images, each class has.
+    trusted
+        Whether there are trusted labels at all.
+    """
+    said = [
+        f"classes {' and '.join(map(repr, alike))} differ only in case, blanks, Unicode form or leading "
+        "zeros, and are taken for different classes. Spell them alike if they are one."
+        for alike in _lookalikes(classes)
+    ]
+    if trusted:
+        rows = given_rows + trusted_rows
+        if len(missing := np.flatnonzero((trusted_rows == 0) & (given_rows > 0))):
+            said.append(
+                f"{_count(len(missing), 'class', 'classes')} without a trusted row: "
+                f"{_named(classes, missing, given_rows, rows)}. "
+                "Their noise is taken from the other classes; verify a few rows of each."
+            )
+        if len(only := np.flatnonzero((trusted_rows > 0) & (given_rows == 0))):
+            said.append(
+                f"{_count(len(only), 'class', 'classes')} that only the trusted labels know: "
+                f"{_named(classes, only, trusted_rows, rows)}. No given label names them; check the spelling."
+            )
+    if len(unused := np.flatnonzero(given_rows + trusted_rows == 0)):
+        named = _listed([repr(classes[k]) for k in unused])
+        said.append(f"{_count(len(unused), 'class', 'classes')} of --classes that no row has: {named}.")
+    return said
+
+
+def _lookalikes(classes: tuple[str, ...]) -> list[list[str]]:
+    groups: dict[str, list[str]] = {}
+    for name in classes:
+        groups.setdefault(_folded(name), []).append(name)
+    return [group for group in groups.values() if len(group) > 1][:SHOWN_CLASSES]
+
+
+def _named(classes: tuple[str, ...], numbers: np.ndarray, rows: np.ndarray, all_rows: np.ndarray) -> str:
+    hints = [_with_hint(classes, int(k), int(rows[k]), all_rows) for k in numbers[:SHOWN_CLASSES]]
+    return _listed(hints + [""] * (len(numbers) - len(hints)))
+
+
+def _with_hint(classes: tuple[str, ...], k: int, rows: int, all_rows: np.ndarray) -> str:
+    """Name a class, and the frequent class that it may be a misspelling of."""
+    name = repr(classes[k])
+    if rows <= 3:
+        frequent = [classes[j] for j in np.flatnonzero(all_rows > 10 * rows)]
+        close = None if classes[k].isdecimal() else closest_class(classes[k], frequent)
+        if close:
+            return f"{name} ({_count(rows, 'row', 'rows')}; a typo of {close!r}?)"
+    return name
+
+
+def _count(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
+
+
+def _listed(names: Sequence[str], shown: int = SHOWN_CLASSES) -> str:
+    rest = f", … ({len(names) - shown:,} more)" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + rest

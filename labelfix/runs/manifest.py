@@ -1,0 +1,90 @@
+"""What is written about a run: how long it took, what was found, what it was made from and with."""
+
+import hashlib
+import os
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labelfix.inputs import LabelTable
+from labelfix.settings import Kind
+from labelfix.system.clock import Clock
+from labelfix.verdicts.arrays import Verdict
+
+__all__ = ["as_json", "input_record", "summarise", "versions"]
+
+VERSIONED = ("numpy", "pyarrow", "scipy", "scikit-learn", "timm", "torch")
+
+
+def summarise(
+    table: LabelTable, judged: Verdict, *, out: Path, quarantined: int, clock: Clock
+) -> dict[str, Any]:
+    """Return the summary of a run: counts, estimates with intervals, warnings and timings."""
+    untrusted = np.ones(table.num_images, bool)
+    untrusted[table.pairs] = False
+    actions = np.bincount(judged.action, minlength=3)
+    return {
+        "out": str(out),
+        "images": table.num_images,
+        "label_rows": len(table.row_image),
+        "classes": list(table.classes),
+        "annotators": len(table.annotators),
+        "trusted_pairs": len(table.pairs),
+        "trusted_extra": len(table.extra_trusted),
+        "calibrated": len(table.pairs) > 0,
+        "suspects": int(judged.is_label_issue.sum()),
+        "suspects_untrusted": int(judged.is_label_issue[untrusted].sum()),
+        "expected_wrong": float((1 - judged.label_score.astype(np.float64)).sum()),
+        "actions": {"keep": int(actions[0]), "relabel": int(actions[1]), "review": int(actions[2])},
+        "quarantined": quarantined,
+        "ties": table.ties,
+        "estimates": dict(judged.estimates),
+        "per_class": judged.per_class,
+        "guarantee": judged.guarantee,
+        "warnings": list(table.warnings),
+        "seconds": {**clock.seconds, "total": clock.total()},
+    }
+
+
+def input_record(source: Path, kind: Kind, labels: Any, trusted: Any) -> dict[str, Any]:
+    """Return where the input is, with the SHA-256 of every file of it but the images."""
+    tables = [
+        labels,
+        *(trusted if isinstance(trusted, (list, tuple)) else [] if trusted is None else [trusted]),
+    ]
+    files = [Path(t) for t in tables if isinstance(t, (str, os.PathLike))]
+    files += [] if kind is Kind.IMAGES else [source]
+    return {
+        "source": str(source),
+        "folder": os.path.abspath(source) if kind is Kind.IMAGES else None,
+        "labels": os.path.abspath(labels) if isinstance(labels, (str, os.PathLike)) else None,
+        "trusted": [os.path.abspath(t) for t in tables[1:] if isinstance(t, (str, os.PathLike))],
+        "files": [{"path": str(p), "sha256": _sha256(p)} for p in files],
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that results depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def as_json(value: Any) -> Any:
+    """Return dataclasses, arrays and NaN as values that JSON knows."""
+    if hasattr(value, "__dataclass_fields__"):
+        value = asdict(value)
+    if isinstance(value, dict):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_json(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and value != value else value

@@ -1,0 +1,71 @@
+"""What each command can be told: frozen, keyword-only dataclasses, checked on construction.
+
+The one source of defaults for Python, the command line and what a run records. Standard library only, so that
+``labelfix --help`` stays fast.
+
+============  ============================================
+`clean`       `CleanConfig` and its stages
+`choices`     the enums
+`check`       `CheckConfig`
+`export`      `ExportConfig`
+`validation`  how every setting is checked
+============  ============================================
+"""
+
+from labelfix.settings.check import Bound, CheckConfig, parse_share
+from labelfix.settings.choices import (
+    Augment,
+    Kind,
+    LearningRateSchedule,
+    MissingImages,
+    Precision,
+    Reduction,
+    Schedule,
+    Train,
+    TrustedRole,
+)
+from labelfix.settings.clean import (
+    EMBEDDED_BACKBONE,
+    CleanConfig,
+    FeatureConfig,
+    FullConfig,
+    HeadConfig,
+    NetworkConfig,
+    VerdictConfig,
+    option_owners,
+)
+from labelfix.settings.export import (
+    ExportConfig,
+    ExportFormat,
+    Policy,
+    RowChoice,
+    Transfer,
+)
+
+__all__ = [
+    "EMBEDDED_BACKBONE",
+    "Augment",
+    "Bound",
+    "CheckConfig",
+    "CleanConfig",
+    "ExportConfig",
+    "ExportFormat",
+    "FeatureConfig",
+    "FullConfig",
+    "HeadConfig",
+    "Kind",
+    "LearningRateSchedule",
+    "MissingImages",
+    "NetworkConfig",
+    "Policy",
+    "Precision",
+    "Reduction",
+    "RowChoice",
+    "Schedule",
+    "Train",
+    "Transfer",
+    "TrustedRole",
+    "VerdictConfig",
+    "option_owners",
+    "parse_share",
+]

@@ -1,0 +1,18 @@
+"""From out-of-fold predictions and trusted labels to a verdict per row, with estimates.
+
+=================  =======================================================================
+`judging`          the verdict on every image of a run
+`arrays`           `labelfix.verdict`: the same from numpy arrays, for any probabilities
+`posterior`        the posterior of every row, cross-fitted
+`estimates`        noise rate, precision, recall, calibration, each with an interval
+`annotator_votes`  all labels of an image, each weighed by its annotator's record
+`dawid_skene`      how reliable every annotator is
+`checks`           what `labelfix.verdict` is given, checked
+=================  =======================================================================
+"""
+
+from labelfix.verdicts.arrays import Action, Verdict, verdict
+from labelfix.verdicts.estimates import Estimate
+from labelfix.verdicts.judging import judge
+
+__all__ = ["Action", "Estimate", "Verdict", "judge", "verdict"]

@@ -1,0 +1,299 @@
+"""The verdict stage: from predicted probabilities, given labels and trusted labels to a posterior per row.
+
+`labelfix.stacking` holds the model, a conditional logit over kinds of evidence, and `labelfix.verdicts.posterior`
+cross-fits it: the posterior of the rows of fold f, trusted or not, comes from a fit (transition matrix and weights)
+on the trusted rows outside fold f. So the posteriors of trusted rows are held out, and they are distributed as
+those of all other rows: both come from the same fits. Every estimate is measured on them. (As in all stacking,
+evidence for other folds may depend on trusted labels of fold f, and the weights with it; that of a row never on its
+own.)
+
+Numpy in, numpy out. N rows, K classes, M trusted rows, E kinds of evidence, F folds.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from labelfix.errors import InputError
+from labelfix.inputs.design_weights import RANDOM_SAMPLE, row_counts
+from labelfix.risk_control.fixed_sequence import Guarantee, find_guarantee
+from labelfix.settings import VerdictConfig
+from labelfix.stacking.conditional_logit import Posterior, TrustedRows
+from labelfix.stacking.transition_matrix import NoiseMatrix, Transition, label_counts
+from labelfix.verdicts.checks import check_known, check_labels, check_probs, check_trusted, check_weights
+from labelfix.verdicts.estimates import Estimate, estimates_per_class, verdict_estimates
+from labelfix.verdicts.posterior import fit_by_fold, predict_by_fold, trusted_rows_of, verdict_folds
+
+__all__ = ["Action", "Estimate", "Guarantee", "NoiseMatrix", "Verdict", "verdict"]
+
+ROWS_PER_CHUNK = 65536
+PROBS, VOTES = "probs", "votes"
+
+
+class Action(IntEnum):
+    """What to do with a label."""
+
+    KEEP = 0
+    RELABEL = 1
+    REVIEW = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What is known about every row.
+
+    Attributes
+    ----------
+    soft_label
+        (N, K) float32, rows sum to 1: the posterior over the true class.
+    predicted_label
+        (N,) int32: its most probable class.
+    confidence
+        (N,) float32: the probability of `predicted_label`.
+    label_score
+        (N,) float32: the probability that the given label is right; lower is worse.
+    is_label_issue
+        (N,) bool: predicted_label differs from the given label.
+    action
+        (N,) int8: an `Action` each.
+    noise_matrix
+        The transition matrix with intervals.
+    estimates
+        ``noise_rate``, ``precision`` and ``recall`` of is_label_issue, ``accuracy`` of predicted_label,
+        ``calibration_error``, ``log_loss`` and ``brier`` of the soft labels; each measured on trusted rows
+        that did not fit it. Empty without trusted rows.
+    per_class
+        Class name -> ``noise_rate`` and ``precision`` among the rows that are given this class, ``recall``
+        among the wrong labels of rows that truly are of it.
+    weights
+        What each kind of evidence counts for, averaged over the folds.
+    classes
+        (K,) class names.
+    guarantee
+        What is promised of the rows with action ``relabel``; None where no promise was asked for.
+    held_out
+        (M, K) float32: the posterior of the trusted rows, in the order they came in, under fits without them.
+    """
+
+    soft_label: np.ndarray
+    predicted_label: np.ndarray
+    confidence: np.ndarray
+    label_score: np.ndarray
+    is_label_issue: np.ndarray
+    action: np.ndarray
+    noise_matrix: NoiseMatrix
+    estimates: dict[str, Estimate]
+    per_class: dict[str, dict[str, Estimate]]
+    weights: dict[str, float]
+    classes: tuple[str, ...]
+    guarantee: Guarantee | None = None
+    held_out: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """How rows were drawn: weight and draw (M,) of the trusted ones, frames (N,), and rows known otherwise (X,)."""
+
+    weight: np.ndarray
+    sample: np.ndarray
+    frames: Mapping[int, np.ndarray]
+    known_rows: np.ndarray
+    known_sample: np.ndarray
+
+    @property
+    def trained(self) -> dict[int, int]:
+        """By the number of a chosen draw, how many of its rows are known otherwise."""
+        draws, counts = np.unique(self.known_sample, return_counts=True)
+        return {d: n for d, n in zip(draws.tolist(), counts.tolist(), strict=True) if d != RANDOM_SAMPLE}
+
+    def framed(self, trusted: np.ndarray, others: np.ndarray) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Return which of some rows are in the frame of each draw, as far as any row of it has a trusted label."""
+        verified = {*self.sample.tolist(), *self.trained}
+        return {d: (frame[trusted], frame[others]) for d, frame in self.frames.items() if d in verified}
+
+
+def verdict(
+    probs: np.ndarray,
+    labels: np.ndarray,
+    trusted_rows: np.ndarray,
+    trusted_labels: np.ndarray,
+    *,
+    classes: Sequence[str] | None = None,
+    folds: np.ndarray | None = None,
+    evidence: Mapping[str, np.ndarray] | None = None,
+    votes: np.ndarray | None = None,
+    trusted_weights: np.ndarray | None = None,
+    trusted_samples: np.ndarray | None = None,
+    trusted_frames: Mapping[int, np.ndarray] | None = None,
+    known_rows: np.ndarray | None = None,
+    known_samples: np.ndarray | None = None,
+    config: VerdictConfig | None = None,
+) -> Verdict:
+    """Judge every label from out-of-fold probabilities and a few trusted labels.
+
+    Parameters
+    ----------
+    probs
+        (N, K) out-of-fold class probabilities; rows sum to 1.
+    labels
+        (N,) given labels, integers from 0 to K - 1.
+    trusted_rows
+        (M,) row numbers whose true class is known; may be empty.
+    trusted_labels
+        (M,) their true classes.
+    classes
+        (K,) class names; None takes the numbers.
+    folds
+        (N,) folds: the posterior of a row is fitted on the trusted rows of the other folds. None draws five
+        from the content of the rows, so that their order does not matter.
+    evidence
+        More probabilities (N, K) by name. A trusted row's own trusted label must have had no part in its
+        probabilities; nor may that of another row of its fold, for exact estimates.
+    votes
+        (N, K) how likely all labels of a row are under each true class, where several annotators gave some:
+        `labelfix.verdicts.annotator_votes.vote_likelihood`. It takes the place of the transition matrix where it
+        fits better.
+    trusted_weights
+        (M,) above 0: 1 / probability of having been chosen for verification, or in proportion to that where there
+        is one draw; None says that the trusted rows are a random sample.
+    trusted_samples
+        (M,) integers: which draw each trusted row comes from, where there were several; 0 is a random sample.
+        None takes all for one draw, chosen by the weights if there are any.
+    trusted_frames
+        Draw number -> (N,) bool: the rows that the draw was from, all with the same chance, as far as they had no
+        trusted label then. Whether a row is inside must not depend on its truth, which a held-out confidence does
+        not, but the confidence of a trusted row does. A promise may then be about the fixes inside one or more of
+        the frames alone. Where every draw but the random sample has one, a promise assumes nothing about the
+        errors. They need `trusted_weights`, which are equal inside a frame.
+    known_rows
+        (X,) row numbers, other than the trusted rows, whose truth is known but had a part in `probs`: nothing is
+        measured on them, and no promise counts them as fixes.
+    known_samples
+        (X,) integers: which draw each of them comes from; None takes the random sample.
+    config
+        Smoothing and coverage of the intervals.
+
+    Raises
+    ------
+    InputError
+        When shapes disagree, a label is out of range, or a row of `probs` is not a distribution.
+    """
+    config = config or VerdictConfig()
+    labels = check_labels(probs, labels)
+    sources = {PROBS: check_probs(PROBS, probs, probs.shape)}
+    sources |= {name: check_probs(name, value, probs.shape) for name, value in (evidence or {}).items()}
+    if votes is not None:
+        sources[VOTES] = check_probs(VOTES, votes, probs.shape)
+    rows, true = check_trusted(trusted_rows, trusted_labels, probs.shape)
+    weight, sample, frames = check_weights(
+        trusted_weights, trusted_samples, trusted_frames, rows, len(labels)
+    )
+    known, known_sample = check_known(known_rows, known_samples, rows, len(labels))
+    draws = _Draws(weight, sample, frames, known, known_sample)
+    names = tuple(str(c) for c in classes) if classes is not None else tuple(map(str, range(probs.shape[1])))
+    if len(names) != probs.shape[1]:
+        raise InputError(f"classes: names {len(names)} classes; probs has {probs.shape[1]} columns.")
+    fold = verdict_folds(sources[PROBS], labels, rows, true, folds)
+    count = row_counts(weight, sample, len(labels))
+    trusted = trusted_rows_of(list(sources.values()), labels, rows, true, count, fold, VOTES in sources)
+    soft_counts = label_counts(sources[PROBS], labels)
+    fits = fit_by_fold(trusted, soft_counts, np.unique(fold), config.prior_rows)
+    posterior = predict_by_fold(fits, list(sources.values()), labels, fold)
+    held_out = posterior[rows]
+    posterior[rows] = np.eye(probs.shape[1], dtype=np.float32)[true]
+    return _finish(
+        posterior, held_out, labels, trusted, rows, draws, fits, soft_counts, tuple(sources), names, config
+    )
+
+
+# ----------------------------------------------------------------------------------------------- what is shown
+
+
+def _noise_matrix(trusted: TrustedRows, soft_counts: np.ndarray, config: VerdictConfig) -> NoiseMatrix:
+    counts = np.zeros(soft_counts.shape, np.int64)
+    np.add.at(counts, (trusted.true, trusted.given), 1)
+    whole = Transition.fit(trusted.true, trusted.given, trusted.count, soft_counts, config.prior_rows)
+    return whole.with_intervals(config.interval, counts)
+
+
+def _mean_weights(fits: Mapping[int, Posterior], names: Sequence[str]) -> dict[str, float]:
+    mean = np.mean([fit.weights for fit in fits.values()], axis=0)
+    titles = [*names, "transition", "given_label", "given_label_score", "best_score"]
+    return {title: round(float(value), 6) for title, value in zip(titles, mean, strict=False)}
+
+
+def _finish(
+    posterior: np.ndarray,
+    held_out: np.ndarray,
+    labels: np.ndarray,
+    trusted: TrustedRows,
+    trusted_rows: np.ndarray,
+    draws: _Draws,
+    fits: Mapping[int, Posterior],
+    soft_counts: np.ndarray,
+    sources: tuple[str, ...],
+    classes: tuple[str, ...],
+    config: VerdictConfig,
+) -> Verdict:
+    rows = np.arange(len(labels))
+    predicted = posterior.argmax(1).astype(np.int32)
+    issue = predicted != labels
+    confidence = posterior[rows, predicted]
+    action = np.where(issue, Action.REVIEW, Action.KEEP).astype(np.int8)
+    guarantee = _guarantee(trusted, held_out, confidence, issue, trusted_rows, draws, config)
+    if guarantee is not None and guarantee.threshold is not None:
+        fixed = issue & (confidence >= guarantee.threshold)
+        for draw in guarantee.frames:
+            fixed &= draws.frames[draw]
+        action[fixed] = Action.RELABEL
+    action[trusted_rows[issue[trusted_rows]]] = Action.RELABEL
+    return Verdict(
+        soft_label=posterior,
+        predicted_label=predicted,
+        confidence=confidence,
+        label_score=posterior[rows, labels],
+        is_label_issue=issue,
+        action=action,
+        noise_matrix=_noise_matrix(trusted, soft_counts, config),
+        estimates=verdict_estimates(trusted, held_out, config.interval),
+        per_class=estimates_per_class(trusted, held_out, classes, config.interval),
+        weights=_mean_weights(fits, sources),
+        classes=classes,
+        guarantee=guarantee,
+        held_out=held_out,
+    )
+
+
+def _guarantee(
+    trusted: TrustedRows,
+    held_out: np.ndarray,
+    confidence: np.ndarray,
+    issue: np.ndarray,
+    trusted_rows: np.ndarray,
+    draws: _Draws,
+    config: VerdictConfig,
+) -> Guarantee | None:
+    """Return what can be promised; `confidence` and `issue` (N,) are of all rows, `held_out` (M, K)."""
+    if config.max_fix_error is None:
+        return None
+    predicted = held_out.argmax(1)
+    flagged = predicted != trusted.given
+    others = issue.copy()
+    others[trusted_rows] = others[draws.known_rows] = False
+    known = len(draws.known_rows)
+    return find_guarantee(
+        held_out.max(1)[flagged],
+        (predicted != trusted.true)[flagged],
+        draws.weight[flagged],
+        draws.sample[flagged],
+        confidence[others],
+        frames=draws.framed(trusted_rows[flagged], others),
+        trained=draws.trained,
+        trusted=int((draws.sample == RANDOM_SAMPLE).sum()),
+        kept_share=len(trusted) / (len(trusted) + known) if known else 1.0,
+        rows=len(issue) - len(trusted) - known,
+        max_fix_error=config.max_fix_error,
+        coverage=config.interval,
+    )
