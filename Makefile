@@ -23,7 +23,7 @@ demo: $(VENV)/.runtime
 	$(BIN)/labelfix demo --force
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 import labelfix
 from labelfix.benchmark.noise import uniform_noise
-from labelfix.risk_control.select import plan_verification
+from labelfix.risk_control.rows_to_verify import plan_verification
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MAX_FIX_ERROR, COVERAGE = 0.05, 0.95

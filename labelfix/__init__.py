@@ -7,6 +7,9 @@ The one call that most people need::
     result = labelfix.clean("images/", "labels.csv", "trusted.csv", out="labelfix-out")
     result.suspects          # Arrow table of suspected mislabels, worst first
 
+    run = labelfix.open_run("labelfix-out")
+    run.export("relabelled", to="imagefolder")
+
 `labelfix.verdict` does the same for people who already have predicted probabilities, with numpy alone.
 Names are loaded on first use (PEP 562): importing labelfix costs nothing.
 """
@@ -24,6 +27,7 @@ __all__ = [
     "LabelTable",
     "LabelfixError",
     "OutputError",
+    "Run",
     "SettingError",
     "SoftLabelDataset",
     "TrainingError",
@@ -33,6 +37,7 @@ __all__ = [
     "check_run",
     "clean",
     "export_run",
+    "open_run",
     "read_label_table",
     "verdict",
 ]
@@ -45,6 +50,7 @@ _HOME_OF = {
     "LabelTable": "labelfix.inputs",
     "LabelfixError": "labelfix.errors",
     "OutputError": "labelfix.errors",
+    "Run": "labelfix.pipeline",
     "SettingError": "labelfix.errors",
     "SoftLabelDataset": "labelfix.torch_dataset",
     "TrainingError": "labelfix.errors",
@@ -53,6 +59,7 @@ _HOME_OF = {
     "check_run": "labelfix.check",
     "clean": "labelfix.pipeline",
     "export_run": "labelfix.export",
+    "open_run": "labelfix.pipeline",
     "read_label_table": "labelfix.inputs",
     "verdict": "labelfix.verdicts",
 }
@@ -70,7 +77,7 @@ if TYPE_CHECKING:
     )
     from labelfix.export import export_run
     from labelfix.inputs import LabelTable, read_label_table
-    from labelfix.pipeline import CleanResult, clean
+    from labelfix.pipeline import CleanResult, Run, clean, open_run
     from labelfix.settings import CleanConfig
     from labelfix.torch_dataset import SoftLabelDataset
     from labelfix.verdicts import Verdict, verdict

@@ -1,8 +1,8 @@
-"""A real small data set with planted label noise, so that anyone can see the main job work.
+"""A small real data set with planted label noise, for a run of `labelfix.clean` without any other data.
 
-scikit-learn ships 1,797 scanned handwritten digits. They are written out as image files; five annotators of
-different quality label them and confuse what people confuse; one row in ten is verified. The truth is kept
-beside them, and only the comparison at the end reads it.
+scikit-learn ships 1,797 scanned handwritten digits. They are written as image files. Five simulated annotators of
+different accuracy label them, with the usual confusions of digits; one row in ten is verified. The true labels are
+written to a separate file, which only the comparison at the end reads.
 """
 
 import csv
@@ -21,10 +21,10 @@ from labelfix.system.progress import Progress
 
 __all__ = ["DemoResult", "run_demo", "write_demo_data"]
 
-# Share of wrong labels of each annotator, and the digits that people take for one another.
+# Share of wrong labels of each annotator, and the digit that each digit is most often confused with.
 ANNOTATOR_ERROR = {"alice": 0.04, "bob": 0.08, "carol": 0.12, "dave": 0.20, "erin": 0.35}
 CONFUSED_WITH = {0: 6, 1: 7, 2: 7, 3: 8, 4: 9, 5: 6, 6: 0, 7: 1, 8: 3, 9: 4}
-# How often an error goes to the confusable digit; else to any other.
+# Share of the errors that take that digit; the others take any other digit.
 CONFUSABLE_SHARE = 0.8
 TRUSTED_SHARE = 0.1
 SIDE = 64
@@ -33,16 +33,16 @@ MARKER = "truth.csv"
 
 @dataclass(frozen=True, kw_only=True)
 class DemoResult:
-    """The run, and how it compares with the planted truth on the rows that were not verified.
+    """The run, and its comparison with the true labels on the unverified rows.
 
     Attributes
     ----------
     result
         What `labelfix.clean` returned.
     rows, planted, found, flagged
-        Unverified rows, wrong labels among them, wrong labels flagged, and labels flagged in all.
+        Unverified rows, wrong labels among them, flagged wrong labels, and all flagged labels.
     noise_before, noise_after
-        Share of wrong labels, as given and when every predicted label is taken.
+        Share of wrong labels among the given labels, and among the predicted ones.
     """
 
     result: CleanResult
@@ -67,12 +67,12 @@ class DemoResult:
 def run_demo(
     folder: Path, *, force: bool = False, seed: int = 0, progress: Progress | None = None, **options: Any
 ) -> DemoResult:
-    """Write the demo data to `folder`, clean it, and compare the verdicts with the truth.
+    """Write the demo data to `folder`, clean it, and compare the verdicts with the true labels.
 
     Raises
     ------
     OutputError
-        When `folder` holds something, and `force` is false or it is not an earlier demo.
+        When `folder` is not empty, and `force` is false or it is not an earlier demo.
     """
     truth = write_demo_data(folder, force=force, seed=seed)
     result = clean(
@@ -130,7 +130,7 @@ def write_demo_data(
     digits = load_digits()
     names = [f"scan_{i:04d}.png" for i in range(len(digits.target))]
     annotators = rng.choice(list(errors), len(names))
-    labels = [_misread(int(t), errors[a], rng) for t, a in zip(digits.target, annotators, strict=True)]
+    labels = [_noisy_label(int(t), errors[a], rng) for t, a in zip(digits.target, annotators, strict=True)]
     verified = np.sort(rng.permutation(len(names))[: round(trusted_share * len(names))])
     truth = dict(zip(names, map(str, digits.target), strict=True))
     try:
@@ -140,20 +140,21 @@ def write_demo_data(
             Image.fromarray(ink, "L").resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(
                 folder / "images" / name
             )
-        _write(
+        _write_csv(
             folder / "labels.csv",
             ["image", "label", "annotator"],
             zip(names, labels, annotators, strict=True),
         )
-        _write(folder / "trusted.csv", ["image", "label"], ((names[i], digits.target[i]) for i in verified))
-        _write(folder / MARKER, ["image", "label"], truth.items())
+        trusted = ((names[i], digits.target[i]) for i in verified)
+        _write_csv(folder / "trusted.csv", ["image", "label"], trusted)
+        _write_csv(folder / MARKER, ["image", "label"], truth.items())
     except OSError as error:
         raise OutputError(f"{folder}: the demo cannot be written ({error.strerror}).") from error
     return truth
 
 
-def _misread(true: int, error: float, rng: np.random.Generator) -> int:
-    """Return the digit that an annotator with this share of errors reads."""
+def _noisy_label(true: int, error: float, rng: np.random.Generator) -> int:
+    """Return the label that an annotator with this share of errors gives."""
     if rng.random() >= error:
         return true
     if rng.random() < CONFUSABLE_SHARE:
@@ -161,7 +162,7 @@ def _misread(true: int, error: float, rng: np.random.Generator) -> int:
     return int((true + rng.integers(1, 10)) % 10)
 
 
-def _write(path: Path, header: list[str], rows: Any) -> None:
+def _write_csv(path: Path, header: list[str], rows: Any) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header)

@@ -10,45 +10,46 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-import numpy as np
 import pyarrow as pa
 
 import labelfix
-from labelfix.audit import audit_annotators, weighs_annotators
+from labelfix.audit import Audit, annotator_tables, audit_run
+from labelfix.check import CheckResult, check_run
 from labelfix.cross_fitting import OutOfFoldPredictions, predict_out_of_fold
 from labelfix.errors import SettingError
+from labelfix.export import ExportResult, export_run
 from labelfix.images.folder import ImageFolder
 from labelfix.inputs import LabelTable, lexical_keys, read_label_table
 from labelfix.inputs.matrices import Matrix, infer_kind, read_matrix
-from labelfix.report import SUSPECTS_SHOWN, write_report
-from labelfix.report.neighbours import neighbour_table
+from labelfix.report import WrittenReport, write_report
+from labelfix.report.neighbours import issue_neighbours
+from labelfix.risk_control import Verification, plan_verification, write_verification
 from labelfix.runs.directory import RunDirectory
 from labelfix.runs.manifest import as_json, input_record, summarise, versions
+from labelfix.runs.reading import FinishedRun
+from labelfix.runs.summary_text import summary_html
 from labelfix.runs.tables import (
     held_out_table,
-    label_row_table,
     noise_matrix_table,
     quarantine_table,
     soft_label_table,
     suspect_table,
 )
-from labelfix.settings import CleanConfig, Kind, MissingImages, Train
+from labelfix.settings import CleanConfig, CleanOptions, Kind, MissingImages, Train
+from labelfix.settings.signature import signature_with_options
 from labelfix.system.clock import Clock
 from labelfix.system.devices import choose_device
 from labelfix.system.progress import Progress, SilentProgress
 from labelfix.system.run_files import HISTORY_FILE
 from labelfix.verdicts import Verdict, judge
-from labelfix.verdicts.dawid_skene import LabelRows
 
-__all__ = ["CleanResult", "clean"]
+__all__ = ["CleanResult", "Run", "clean", "open_run"]
+
+DEFAULT_FIX_ERROR = 0.05
 
 PathLike = str | os.PathLike[str]
-# Trusted images of either class that the report shows beside a suspect.
-NEIGHBOURS = 3
-# Differences between smaller probabilities say nothing of how alike two images are.
-ALIKE_FLOOR = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ class CleanResult:
     summary
         Counts, estimates with intervals, warnings and timings; what ``--json`` prints.
     annotators
-        Arrow table of `labelfix.audit.annotators.audit_annotators`; None where the labels name no annotators.
+        Arrow table of `labelfix.audit.audit_annotators`; None where the labels name no annotators.
     """
 
     out: Path
@@ -77,6 +78,12 @@ class CleanResult:
     verdict: Verdict
     summary: dict[str, Any]
     annotators: pa.Table | None = None
+
+    def __repr__(self) -> str:
+        return f"CleanResult({str(self.out)!r}, {_counts(self.summary)})"
+
+    def _repr_html_(self) -> str:
+        return summary_html(self.summary)
 
 
 def clean(
@@ -89,7 +96,8 @@ def clean(
     resume: bool = False,
     report: bool = True,
     progress: Progress | None = None,
-    **options: Any,
+    config: CleanConfig | None = None,
+    **options: Unpack[CleanOptions],
 ) -> CleanResult:
     """Find and repair the wrong labels of an image data set.
 
@@ -112,8 +120,11 @@ def clean(
         Write ``report.html`` at the end.
     progress
         Receives how far the run is; None keeps quiet.
+    config
+        The settings of the run; None takes the defaults.
     **options
-        The fields of `CleanConfig` and its stages, flat: ``image_size=128, seed=1, folds=10, …``.
+        The fields of `CleanConfig` and its stages, flat: ``image_size=128, seed=1, folds=10, …``. They go before
+        those of `config`.
 
     Raises
     ------
@@ -121,7 +132,8 @@ def clean(
         When an option, the input or the run directory has a fault; nothing has been trained then.
     """
     source = Path(source)
-    config = CleanConfig.from_options(options, auto=_expected_training(source, trusted, options))
+    chosen = (config.changed_options() if config else {}) | dict(options)
+    config = CleanConfig.from_options(chosen, auto=_expected_training(source, trusted, chosen))
     progress, clock = progress or SilentProgress(), Clock()
     run = RunDirectory.claim(out, force=force, resume=resume)
     kind = infer_kind(source, config.kind)
@@ -130,7 +142,7 @@ def clean(
         table = _read_tables(origin, labels, trusted, config)
     for warning in table.warnings:
         progress.note(f"warning: {warning}")
-    config = _decide_training(config, options, kind, table)
+    config = _decide_training(config, chosen, kind, table)
     predictions = predict_out_of_fold(
         origin, kind, table, config, run.path, resume=resume, clock=clock, progress=progress
     )
@@ -146,7 +158,8 @@ def clean(
     }
     with clock.time("output"):
         tables = _tables(predictions, judged, config, record)
-        summary = as_json(_summary(predictions, judged, run, clock))
+        lost = len(predictions.quarantine)
+        summary = as_json(summarise(predictions.table, judged, out=run.path, quarantined=lost, clock=clock))
         record |= {"summary": summary, "inputs": input_record(source, kind, labels, trusted)}
         record |= {"versions": versions(), "evidence": predictions.record, "weights": judged.weights}
         run.write(tables, as_json(record), kept=(HISTORY_FILE,) if config.train is Train.FULL else ())
@@ -158,6 +171,9 @@ def clean(
     return CleanResult(
         out=run.path, verdict=judged, summary=summary, **{name: tables.get(name) for name in shown}
     )
+
+
+clean.__signature__ = signature_with_options(clean)  # type: ignore[attr-defined]
 
 
 def _read_tables(origin: ImageFolder | Matrix, labels: Any, trusted: Any, config: CleanConfig) -> LabelTable:
@@ -203,13 +219,6 @@ def _decide_training(
 # ------------------------------------------------------------------------------------------ tables of the run
 
 
-def _summary(
-    predictions: OutOfFoldPredictions, judged: Verdict, run: RunDirectory, clock: Clock
-) -> dict[str, Any]:
-    quarantined = len(predictions.quarantine)
-    return summarise(predictions.table, judged, out=run.path, quarantined=quarantined, clock=clock)
-
-
 def _tables(
     predictions: OutOfFoldPredictions, judged: Verdict, config: CleanConfig, record: dict[str, Any]
 ) -> dict[str, pa.Table]:
@@ -223,50 +232,115 @@ def _tables(
         "quarantine": quarantine_table(predictions.quarantine),
     }
     if table.annotators:
-        tables |= _annotator_tables(table, judged, config)
+        tables |= annotator_tables(table, judged, coverage=config.verdict.interval)
     if len(predictions.calibration_rows):
         tables["held_out"] = held_out_table(table, judged, predictions.calibration_rows)
-    neighbours = _neighbours(predictions, judged)
+    neighbours = issue_neighbours(table, judged, predictions.features, predictions.probs)
     return tables if neighbours is None else tables | {"neighbours": neighbours}
 
 
-def _annotator_tables(table: LabelTable, judged: Verdict, config: CleanConfig) -> dict[str, pa.Table]:
-    """Return the tables that only labels with annotators have."""
-    audit = audit_annotators(
-        judged.soft_label,
-        table.given,
-        table.trusted,
-        LabelRows.of(table),
-        annotators=table.annotators,
-        classes=table.classes,
-        images=table.images,
-        coverage=config.verdict.interval,
-        calibration_error=judged.estimates["calibration_error"].value if judged.estimates else None,
-        weighed=weighs_annotators(judged.weights),
-    )
-    tables = {"label_rows": label_row_table(table), "annotators": audit.annotators}
-    return tables if audit.consensus is None else tables | {"consensus": audit.consensus}
+# ------------------------------------------------------------------------------------------- a finished run
 
 
-def _neighbours(predictions: OutOfFoldPredictions, judged: Verdict) -> pa.Table | None:
-    """Return the trusted images that the worst label issues look like; None where none can be compared."""
-    table = predictions.table
-    if predictions.features is not None:
-        values, names, trusted = predictions.features, table.every_name, table.every_trusted
-    else:  # images are alike where the probabilities are, and only those with a given label have some
-        values, names = np.log(np.maximum(predictions.probs, ALIKE_FLOOR)), table.images.to_pylist()
-        trusted = table.trusted
-    if not (trusted >= 0).any():
-        return None
-    issues = np.flatnonzero(judged.is_label_issue)
-    worst = np.lexsort((judged.label_score[issues], table.trusted[issues] >= 0))[:SUSPECTS_SHOWN]
-    rows = issues[worst]
-    return neighbour_table(
-        values,
-        names,
-        rows,
-        table.given[rows],
-        judged.predicted_label[rows],
-        trusted,
-        count=NEIGHBOURS,
-    )
+@dataclass(frozen=True)
+class Run:
+    """A finished run on disk, and what can be done with it; `open_run` makes one.
+
+    Attributes
+    ----------
+    finished
+        The run directory, read back.
+    """
+
+    finished: FinishedRun
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, {_counts(self.summary)})"
+
+    def _repr_html_(self) -> str:
+        return summary_html(self.summary)
+
+    @property
+    def path(self) -> Path:
+        """The run directory."""
+        return self.finished.path
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Counts, estimates with intervals, warnings and timings."""
+        return self.finished.summary
+
+    @property
+    def soft_labels(self) -> pa.Table:
+        """One row per image, as in ``soft_labels.parquet``."""
+        return self.finished.table("soft_labels")
+
+    @property
+    def suspects(self) -> pa.Table:
+        """The label issues, worst first, as in ``suspects.parquet``."""
+        return self.finished.table("suspects")
+
+    def next(
+        self,
+        count: int = 100,
+        out: PathLike | None = None,
+        *,
+        max_fix_error: float | None = None,
+        seed: int = 0,
+        force: bool = False,
+    ) -> Verification:
+        """Choose the images whose verification is worth most; write them to the CSV file `out`, if one is named.
+
+        Parameters
+        ----------
+        count
+            How many images.
+        max_fix_error
+            The promise to work towards; None takes that of the run, else 0.05.
+        seed
+            Of the selection.
+        force
+            Replace `out`.
+
+        Raises
+        ------
+        LabelfixError
+            When nothing is left to verify, or `out` cannot be written.
+        """
+        config = self.finished.record["config"]
+        plan = plan_verification(
+            self.soft_labels,
+            count,
+            held_out=self.finished.table("held_out") if self.finished.has("held_out") else None,
+            max_fix_error=max_fix_error or config.get("max_fix_error") or DEFAULT_FIX_ERROR,
+            coverage=config["interval"],
+            seed=seed,
+        )
+        if out is not None:
+            write_verification(plan, out, force=force)
+        return plan
+
+    def audit(self, *, interval: float | None = None) -> Audit:
+        """Audit the annotators: `labelfix.audit_run`."""
+        return audit_run(self.path, interval=interval)
+
+    def export(self, destination: PathLike, *, force: bool = False, **options: Any) -> ExportResult:
+        """Write the labels for another tool: `labelfix.export_run`."""
+        return export_run(self.path, destination, force=force, **options)
+
+    def report(self, to: PathLike | None = None, **options: Any) -> WrittenReport:
+        """Write the run as one page: `labelfix.report.write_report`."""
+        return write_report(self.path, to, **options)
+
+    def check(self, *, baseline: PathLike | None = None, **limits: Any) -> CheckResult:
+        """Hold the run against limits: `labelfix.check_run`."""
+        return check_run(self.path, baseline=baseline, **limits)
+
+
+def open_run(path: PathLike) -> Run:
+    """Open a finished run; InputError where `path` holds none."""
+    return Run(FinishedRun.open(path))
+
+
+def _counts(summary: dict[str, Any]) -> str:
+    return f"{summary['images']:,} images, {summary['suspects']:,} label issues"

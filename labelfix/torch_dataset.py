@@ -19,7 +19,7 @@ from labelfix.images.decoding import Unreadable, decode_image
 
 __all__ = ["SoftLabelDataset"]
 
-WHOLE = 1 << 20  # a side that no image has: JPEGs are decoded at full size
+FULL_SIZE = 1 << 20  # larger than any image, so that JPEGs are decoded at full size
 
 
 def load_image(path: str) -> Any:
@@ -36,31 +36,31 @@ def load_image(path: str) -> Any:
         raise InputError(
             f"{path}: cannot be read ({error.strerror}). Export again, or pass images=."
         ) from error
-    image = decode_image(content, WHOLE)
+    image = decode_image(content, FULL_SIZE)
     if isinstance(image, Unreadable):
         raise InputError(f"{path}: {image.reason}; expected an image. Run labelfix clean again.")
     return image
 
 
 class SoftLabelDataset(Dataset[tuple[Any, torch.Tensor]]):
-    """Images with what to train on, as `timm.loss.SoftTargetCrossEntropy` takes it.
+    """Images with their training targets, as `timm.loss.SoftTargetCrossEntropy` takes them.
 
     Parameters
     ----------
     folder
-        The export.
+        The folder of the export.
     transform
         Applied to every image (PIL, RGB, upright), for example from `timm.data.create_transform`.
     load
-        Turns the path of a sample into an image; None decodes the file. For a run on a matrix, paths are the names
-        of the images.
+        Returns the image of a path; None decodes the file. For a run on a matrix, paths are the names of the
+        images.
 
     Attributes
     ----------
     classes
         (K,) class names.
     paths
-        (N,) the file of every image.
+        (N,) the paths of the images.
     targets
         (N, K) float32, rows sum to 1; read from disk as needed.
     labels
@@ -69,7 +69,7 @@ class SoftLabelDataset(Dataset[tuple[Any, torch.Tensor]]):
     Raises
     ------
     InputError
-        When `folder` is no such export.
+        When `folder` is not such an export.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class SoftLabelDataset(Dataset[tuple[Any, torch.Tensor]]):
             raise InputError(
                 f"{folder}: is no export for torch ({error}). Make one: labelfix export OUT --to torch {folder}."
             ) from error
-        # An absolute path stays one when it is joined.
+        # os.path.join leaves absolute paths as they are
         self.paths = tuple(os.path.join(self.folder, path) for path in samples["path"].to_pylist())
         self.labels = samples["label"].to_numpy()
 
@@ -113,4 +113,4 @@ class SoftLabelDataset(Dataset[tuple[Any, torch.Tensor]]):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.targets = self._map_targets()  # a worker maps the file itself
+        self.targets = self._map_targets()  # every worker process maps the file

@@ -5,6 +5,9 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+if os.environ.get("PYTEST_XDIST_WORKER"):  # one thread each, before torch counts the processors
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 from PIL import Image

@@ -65,7 +65,7 @@ def votes_of(
     )
 
 
-def test_votes_speak_for_the_class_that_the_reliable_ones_name(crowd: dict[str, np.ndarray]) -> None:
+def test_votes_favour_the_class_that_reliable_annotators_name(crowd: dict[str, np.ndarray]) -> None:
     trusted = np.where(np.arange(IMAGES) < 400, crowd["true"], -1)
     votes = votes_of(crowd, labels_of(crowd), trusted)
     np.testing.assert_allclose(votes.sum(1), 1.0, rtol=1e-5)

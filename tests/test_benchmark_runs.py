@@ -13,7 +13,7 @@ import torch
 from test_data_sets import png, write_food101n
 
 from labelfix.benchmark.methods import METHODS, Batch
-from labelfix.benchmark.run_data import gather
+from labelfix.benchmark.run_data import prepare_data
 from labelfix.benchmark.runs import execute
 from labelfix.benchmark.settings import RunSettings
 from labelfix.errors import InputError, SettingError
@@ -95,7 +95,7 @@ def test_no_image_has_two_roles(folder: Path, trusted_from: str, measured_on: st
     settings = tiny(trusted_from=trusted_from, measured_on=measured_on, test=30, images=None)
     if measured_on == "test":
         settings = replace(settings, test=None)
-    data = gather(settings, folder, CPU)
+    data = prepare_data(settings, folder, CPU)
     pixels = data.pixels.values.reshape(-1, 28 * 28)
     numbers = torch.cat([data.numbers(part) for part in ("train", "trusted", "held_out", "test")])
     assert numbers.tolist() == list(range(len(pixels)))
@@ -105,16 +105,16 @@ def test_no_image_has_two_roles(folder: Path, trusted_from: str, measured_on: st
 
 
 def test_all_methods_get_the_same_images_and_noise(folder: Path) -> None:
-    first = gather(tiny(), folder, CPU)
+    first = prepare_data(tiny(), folder, CPU)
     for method in METHODS:
-        data = gather(tiny(method=method), folder, CPU)
+        data = prepare_data(tiny(method=method), folder, CPU)
         assert (data.noise.labels == first.noise.labels).all()
         assert (data.trusted == first.trusted).all()
         assert (data.pixels.values == first.pixels.values).all()
 
 
 def test_images_keep_their_labels(folder: Path) -> None:
-    data = gather(tiny(noise="none"), folder, CPU)
+    data = prepare_data(tiny(noise="none"), folder, CPU)
     shown = np.concatenate([data.noise.labels, data.trusted, data.held_out, data.test])
     brightness = data.pixels.values.reshape(len(shown), -1).mean(1)
     np.testing.assert_array_equal(np.round(brightness / 25), shown)

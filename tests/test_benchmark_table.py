@@ -7,7 +7,7 @@ import pytest
 
 from labelfix.benchmark.methods import METHODS
 from labelfix.benchmark.paper import paper_figures
-from labelfix.benchmark.plot import draw_curves
+from labelfix.benchmark.plot import plot_curves
 from labelfix.benchmark.settings import RunSettings
 from labelfix.benchmark.table import Vary, ablation_text, comparison_text, summarise
 from labelfix.errors import OutputError
@@ -96,14 +96,14 @@ def test_pictures(tmp_path: Path) -> None:
     rows = [row(method, 0.5, seed=seed) for method in METHODS for seed in (0, 1)] + [
         row("mslg", 0.4, noise="none")
     ]
-    drawn = draw_curves(rows, tmp_path / "plots")
+    drawn = plot_curves(rows, tmp_path / "plots")
     assert [path.name for path in drawn] == ["cifar10-feature_dependent-40.svg", "cifar10-none.svg"]
     content = drawn[0].read_text()
     assert content.count("<!-- ") > 11
     assert all(f"{method} (n=2)" in content for method in METHODS)
     with pytest.raises(OutputError, match="already there"):
-        draw_curves(rows, tmp_path / "plots")
-    assert draw_curves(rows, tmp_path / "plots", force=True) == drawn
+        plot_curves(rows, tmp_path / "plots")
+    assert plot_curves(rows, tmp_path / "plots", force=True) == drawn
     assert drawn[0].read_text() == content
     assert sorted(p.name for p in (tmp_path / "plots").iterdir()) == sorted(p.name for p in drawn)
 

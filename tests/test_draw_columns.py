@@ -73,12 +73,12 @@ def test_a_frame_is_read_from_all_rows_that_have_a_label_or_not() -> None:
     given, drawn = tables(FRAME, ["a", None, None], weight=[2.0, 2.0, 9.0])
     plain = pa.table({"image": ["0.png"], "label": ["a"]})
     table = read_label_table(given, [plain, drawn])
-    assert list(table.frames) == [1] == [table.trusted_sample[1]]
-    np.testing.assert_array_equal(table.frames[1], [False, True, True, False, False, True])
+    assert list(table.sampling_frames) == [1] == [table.trusted_sample[1]]
+    np.testing.assert_array_equal(table.sampling_frames[1], [False, True, True, False, False, True])
     left = table.only(np.array([True, True, False, True, True, True]))
-    np.testing.assert_array_equal(left.frames[1], [False, True, False, False, True])
+    np.testing.assert_array_equal(left.sampling_frames[1], [False, True, False, False, True])
     backwards = read_label_table(given.take([5, 4, 3, 2, 1, 0]), [plain, drawn])
-    np.testing.assert_array_equal(backwards.frames[1][::-1], table.frames[1])
+    np.testing.assert_array_equal(backwards.sampling_frames[1][::-1], table.sampling_frames[1])
 
 
 def test_draws_are_told_apart_however_they_are_spread_over_tables() -> None:
@@ -87,17 +87,18 @@ def test_draws_are_told_apart_however_they_are_spread_over_tables() -> None:
     given, drawn = tables(FRAME, ["b", "a", "b"], weight=[2.0, 2.0, 9.0])
     parts = read_label_table(given, [drawn.slice(0, 1), drawn.slice(1)])
     np.testing.assert_array_equal(parts.trusted_sample[[1, 4, 5]], 1)
-    np.testing.assert_array_equal(parts.frames[1], [False, True, True, False, False, True])
+    np.testing.assert_array_equal(parts.sampling_frames[1], [False, True, True, False, False, True])
     _, mixed = tables([FRAME[0], other[1], FRAME[2]], ["b", "a", "b"], weight=[2.0, 2.0, 9.0])
     mixed = read_label_table(given, mixed)
     assert mixed.trusted_sample[[1, 4, 5]].tolist() == [1, 2, 1]
-    assert mixed.frames[2].tolist() == [False] * 6  # the one row that listed it is not there
+    assert mixed.sampling_frames[2].tolist() == [False] * 6  # the one row that listed it is not there
 
 
 def test_an_empty_frame_is_a_frame() -> None:
-    """Where there was nothing to aim at, the rows drawn speak for no fix but their own."""
+    """Where there was nothing to aim at, the sampled rows represent no fix but their own."""
     given, drawn = tables(frame_cells(image_ids([]), image_ids(ROWS), ""), ["b", "a", "b"], weight=[2.0] * 3)
-    assert {draw: frame.any() for draw, frame in read_label_table(given, drawn).frames.items()} == {1: False}
+    frames = read_label_table(given, drawn).sampling_frames
+    assert {draw: frame.any() for draw, frame in frames.items()} == {1: False}
 
 
 def test_a_frame_without_weights_is_a_fault() -> None:
@@ -121,7 +122,7 @@ def test_names_that_have_changed_are_told_of() -> None:
     given, drawn = tables(FRAME, ["b", "a", "b"], weight=[2.0, 2.0, 9.0])
     renamed = [f"./{name}" for name in given["image"].to_pylist()]
     table = read_label_table(given.set_column(0, "image", pa.array(renamed)), drawn)
-    assert not table.frames[1].any()
+    assert not table.sampling_frames[1].any()
     assert any("4 images listed in columns drawn_from" in warning for warning in table.warnings)
     assert len(table.pairs) == 3  # the labels themselves are found
     table = read_label_table(given, drawn)

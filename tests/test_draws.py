@@ -1,65 +1,68 @@
-"""Which fixes a sample of verified ones speaks for."""
+"""Which unverified fixes a sample of verified ones represents."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from labelfix.risk_control.draws import Suspects, Verified, samples_of
-from labelfix.risk_control.fixed_sequence import find_guarantee
-from labelfix.risk_control.p_values import chance_of_so_few
+from labelfix.risk_control.draws import LabelIssues, SampleCounts, candidate_samples
+from labelfix.risk_control.p_values import hypergeometric_p_value
+from labelfix.risk_control.promise import find_guarantee
 
 LIMIT, RISK = 0.05, 0.05
 
 
-def suspects(
+def label_issues(
     draw: list[int],
     frames: dict[int, tuple[list[int], list[int]]],
     *,
     wrong: list[int] | None = None,
-    trained: dict[int, int] | None = None,
-) -> Suspects:
+    num_trained: dict[int, int] | None = None,
+) -> LabelIssues:
     count = len(draw)
-    return Suspects(
+    return LabelIssues(
         confidence=np.linspace(0.9, 0.8, count), wrong=np.array(wrong or [0] * count, bool), weight=np.ones(count),
-        draw=np.array(draw), others=np.linspace(0.84, 0.9, 4),
-        frames={d: (np.array(a, bool), np.array(b, bool)) for d, (a, b) in frames.items()}, trained=trained or {},
+        draw=np.array(draw), unverified=np.linspace(0.84, 0.9, 4),
+        sampling_frames={d: (np.array(a, bool), np.array(b, bool)) for d, (a, b) in frames.items()},
+        num_trained=num_trained or {},
     )  # fmt: skip
 
 
-def test_a_random_sample_speaks_for_everything() -> None:
-    (found,) = samples_of(suspects([0, 0, 0], {}))
-    assert (found.even, found.frames, len(found.confidence), len(found.others)) == (True, (), 3, 4)
+def test_a_random_sample_represents_all_fixes() -> None:
+    (found,) = candidate_samples(label_issues([0, 0, 0], {}))
+    assert (found.is_simple_random, found.frames) == (True, ())
+    assert (len(found.confidence), len(found.unverified)) == (3, 4)
 
 
-def test_a_draw_without_a_frame_has_only_its_weights() -> None:
-    """Without them, it stands beside the others."""
-    found = samples_of(suspects([0, 1, 2], {2: ([0, 0, 1], [1, 1, 0, 1])}))
-    assert [(s.even, s.frames, s.draw.tolist(), len(s.beside), len(s.others)) for s in found] == [
-        (True, (), [0], 2, 4), (True, (2,), [2], 0, 3), (False, (), [0, 1, 2], 0, 4),
+def test_a_draw_without_a_sampling_frame_has_only_its_weights() -> None:
+    """Its rows count as verified outside of the other samples."""
+    found = candidate_samples(label_issues([0, 1, 2], {2: ([0, 0, 1], [1, 1, 0, 1])}))
+    assert [(s.is_simple_random, s.frames, s.draw.tolist()) for s in found] == [
+        (True, (), [0]), (True, (2,), [2]), (False, (), [0, 1, 2]),
     ]  # fmt: skip
+    assert [(len(s.verified_elsewhere), len(s.unverified)) for s in found] == [(2, 4), (0, 3), (0, 4)]
 
 
-def test_every_draw_speaks_for_its_frame() -> None:
-    """Three random rows, two of draw 1, two of draw 2; each draw has one row from outside of its frame."""
-    found = samples_of(
-        suspects(
+def test_every_draw_represents_its_sampling_frame() -> None:
+    """Three random rows, two of draw 1, two of draw 2; each draw has one row from outside of its sampling frame."""
+    found = candidate_samples(
+        label_issues(
             [0, 0, 0, 1, 1, 2, 2],
             {1: ([1, 1, 0, 1, 0, 1, 1], [1, 1, 1, 0]), 2: ([1, 0, 0, 1, 0, 1, 0], [0, 1, 1, 1])},
             wrong=[0, 0, 0, 1, 0, 0, 0],
-            trained={2: 3},
+            num_trained={2: 3},
         )
     )
     assert [sample.frames for sample in found] == [(), (1,), (2,), (1, 2)]
     assert [sample.draw.tolist() for sample in found] == [[0, 0, 0], [0, 0, 1], [0, 2], [0, 1, 2]]
-    assert [len(sample.others) for sample in found] == [4, 3, 3, 2]
-    # of the other draws, what is in the frame, and rows of which nobody knows whether they are
-    assert [len(sample.beside) for sample in found] == [7, 5, 1, 0]
-    assert [len(sample.beside_right) for sample in found] == [6, 5, 0, 0]
-    assert found[1].upto(3) == Verified(rows=3, wrong=1, fixes=2, beside=3)
+    assert [len(sample.unverified) for sample in found] == [4, 3, 3, 2]
+    # rows of the other draws that are in the frame, or may be
+    assert [len(sample.verified_elsewhere) for sample in found] == [7, 5, 1, 0]
+    assert [len(sample.right_elsewhere) for sample in found] == [6, 5, 0, 0]
+    assert found[1].top(3) == SampleCounts(rows=3, wrong=1, fixes=2, verified_elsewhere=3)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_rows_beside_the_sample_leave_the_risk_as_it_is(share: float) -> None:
+def test_rows_verified_outside_of_the_sample_leave_the_risk_as_it_is(share: float) -> None:
     """By enumeration: a random sample, then someone verifies right ones of the others, and some wrong ones."""
     rows, known, fixes = 100, 150, 600
     total, seen = rows + known + fixes, np.arange(rows + 1)
@@ -68,7 +71,8 @@ def test_rows_beside_the_sample_leave_the_risk_as_it_is(share: float) -> None:
         left = np.maximum(wrong - seen, 0)  # wrong ones that the sample left
         taken = np.maximum(np.minimum(np.round(share * left), known), left - fixes)
         passes = [
-            chance_of_so_few(k, rows, fixes, LIMIT, beside=known - int(taken[k])) <= RISK for k in seen[:9]
+            hypergeometric_p_value(k, rows, fixes, LIMIT, verified_elsewhere=known - int(taken[k])) <= RISK
+            for k in seen[:9]
         ]
         bad = left - taken > LIMIT * fixes
         broken.append(stats.hypergeom.pmf(seen[:9], total, wrong, rows)[np.array(passes) & bad[:9]].sum())
@@ -89,8 +93,10 @@ def test_a_draw_between_two_others_leaves_their_risk_as_it_is() -> None:
             for taken in {0, min(wrong - k, between) // 2, min(wrong - k, between)} if wrong >= k else ():
                 left = wrong - k - taken
                 more = np.arange(10)
-                beside = between - taken
-                passes = chance_of_so_few(k + more, first + last, fixes, LIMIT, beside=beside) <= RISK
+                elsewhere = between - taken
+                rows = first + last
+                p_value = hypergeometric_p_value(k + more, rows, fixes, LIMIT, verified_elsewhere=elsewhere)
+                passes = p_value <= RISK
                 found = stats.hypergeom.pmf(more, last + fixes, left, last)
                 worst = max(worst, found[passes & (left - more > LIMIT * fixes)].sum())
             chance += start * worst
@@ -110,7 +116,8 @@ def framed_promise(
     others = np.setdiff1d(np.arange(size), seen)
     found = find_guarantee(
         confidence[seen], wrong[seen], np.full(120, 4.0), np.ones(120, int), confidence[others],
-        frames={1: (frame[seen], frame[others])}, trusted=600, rows=20_000, max_fix_error=LIMIT, coverage=0.95,
+        sampling_frames={1: (frame[seen], frame[others])},
+        trusted=600, rows=20_000, max_fix_error=LIMIT, coverage=0.95,
     )  # fmt: skip
     if found.threshold is None:
         return 0, 0.0, set()

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import labelfix
 from labelfix.errors import InputError, LabelfixError, OutputError, SettingError
 from labelfix.export import decide, export_run
-from labelfix.export.image_files import folder_name, inner_path, unique_names
+from labelfix.export.image_files import folder_name, path_in_export, unique_names
 from labelfix.runs.reading import FinishedRun, dense_soft_labels
 from labelfix.settings.export import DEFAULT_POLICY, ExportFormat, Policy
 from labelfix_cli import app
@@ -295,8 +295,8 @@ def test_names_in_the_export_are_unique_and_stay_inside() -> None:
     names = unique_names(keys, ["c"] * 5)
     assert len({name.casefold() for name in names}) == 5
     assert names[2] == "y.png"
-    assert [inner_path(key) for key in keys[:4]] == keys[:4]
-    assert ".." not in inner_path(keys[4]).split("/")
+    assert [path_in_export(key) for key in keys[:4]] == keys[:4]
+    assert ".." not in path_in_export(keys[4]).split("/")
 
 
 @pytest.mark.parametrize("transfer", ["link", "symlink", "copy"])

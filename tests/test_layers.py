@@ -6,7 +6,9 @@ import resource
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -131,7 +133,14 @@ def test_mathematics_imports_only_errors_and_settings() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["labelfix.stacking", "labelfix.runs.reading", "labelfix.inputs", "labelfix.risk_control"]
+    "module",
+    [
+        "labelfix.verdicts",
+        "labelfix.stacking",
+        "labelfix.runs.reading",
+        "labelfix.inputs",
+        "labelfix.risk_control",
+    ],
 )
 def test_lower_layers_do_without_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
@@ -151,16 +160,31 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.stdout.rstrip().endswith("LOADED []")
 
 
+def processor_time(run: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the median processor time of a command, steady on a busy machine, and what the last run gave."""
+    times = []
+    for _ in range(7):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = run()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return statistics.median(times), done
+
+
 @pytest.mark.parametrize(("arguments", "seconds"), [(["--help"], 0.3), (["clean", "--help"], 0.5)])
 def test_help_is_fast(arguments: list[str], seconds: float) -> None:
-    times = []
-    for _ in range(10):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "labelfix_cli", *arguments], check=True, capture_output=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        # Processor time: what a person waits for on an idle machine, and steady on a busy one.
-        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert statistics.median(times) < seconds
+    command = [sys.executable, "-m", "labelfix_cli", *arguments]
+    assert processor_time(lambda: subprocess.run(command, check=True, capture_output=True))[0] < seconds
+
+
+def test_a_wrong_path_is_refused_before_anything_heavy_loads(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "labelfix_cli", "clean", str(tmp_path / "no"), str(tmp_path / "no.csv")]
+    seconds, done = processor_time(
+        lambda: subprocess.run(command, capture_output=True, text=True, check=False)
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("does not exist") == 2
+    assert seconds < 0.5
 
 
 def test_no_print_in_the_library() -> None:

@@ -33,3 +33,18 @@ def test_no_label_reaches_its_own_fold(kind: str) -> None:
     before, after = out_of_fold(data, fold), out_of_fold(other, fold)
     np.testing.assert_allclose(before[mine], after[mine], atol=1e-6)
     assert np.abs(before[~mine] - after[~mine]).max() > 0.01
+
+
+def test_labels_move_towards_the_truth() -> None:
+    """Down the gradient of the meta-loss: wrong labels lose to the true class, and right ones keep the lead."""
+    data, fold, true = planted(rows=900, trusted=300)
+    config = HeadConfig(epochs=8, warmup_epochs=2, batch_size=64, trusted_batch_size=128)
+    heads = _Heads(data, fold, config, torch.device("cpu"))
+    before = heads.label_logits_FNK.clone()
+    heads.train(0, SilentProgress())
+    rows = np.arange(len(fold))
+    lead = (heads.label_logits_FNK - before).numpy().sum(0)
+    towards = lead[rows, true[: len(fold)]] - lead[rows, data.given]
+    wrong = data.given != true[: len(fold)]
+    assert np.median(towards[wrong]) > 0
+    assert (towards[wrong] > 0).mean() > 0.7

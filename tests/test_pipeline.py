@@ -357,3 +357,59 @@ def test_auto_takes_the_options_of_the_head_elsewhere(
     assert (config.train, config.head) == (Train.HEAD, HeadConfig(epochs=7))
     with pytest.raises(SettingError, match="--folds: got 1; expected a whole number of at least 2"):
         labelfix.clean(tiny.images, out=tiny.folder / "other", labels=tiny.labels, trusted=trusted, folds=1)
+
+
+# ------------------------------------------------------------------------------------------------ a finished run
+
+
+def test_config_and_options_give_the_same_run(tiny: TinySet) -> None:
+    config = CleanConfig.from_options({**FAST, "seed": 3, "cache_dir": str(tiny.folder / "cache")})
+    arguments = {"labels": tiny.labels, "trusted": tiny.trusted}
+    one = labelfix.clean(tiny.images, out=tiny.folder / "one", config=config, **arguments)
+    two = labelfix.clean(tiny.images, out=tiny.folder / "two", config=config, seed=3, **arguments)
+    other = labelfix.clean(tiny.images, out=tiny.folder / "other", config=config, seed=4, **arguments)
+    assert one.soft_labels["soft_label"].equals(two.soft_labels["soft_label"])
+    assert not one.soft_labels["soft_label"].equals(other.soft_labels["soft_label"])
+    record = json.loads((tiny.folder / "other" / "run.json").read_text())
+    assert (record["config"]["seed"], record["config"]["image_size"]) == (4, 32)
+
+
+def test_defaults_of_a_config_leave_the_network_its_own() -> None:
+    assert CleanConfig().changed_options() == {}
+    config = CleanConfig(train=Train.FULL, head=NetworkConfig(epochs=9))
+    assert config.changed_options() == {"train": "full", "epochs": 9}
+
+
+def test_open_run_does_what_the_commands_do(tmp_path: Path, done: tuple[TinySet, CleanResult]) -> None:
+    _, result = done
+    run = labelfix.open_run(result.out)
+    assert run.summary == result.summary
+    assert run.suspects.equals(result.suspects)
+    assert run.soft_labels.equals(result.soft_labels)
+    plan = run.next(7, tmp_path / "next.csv")
+    assert plan.table.num_rows == 7
+    assert len(pd.read_csv(tmp_path / "next.csv")) == 7
+    assert run.next(7).table.equals(plan.table)
+    assert run.export(tmp_path / "export", to="csv").summary["run_id"] == run.finished.run_id
+    assert run.report(tmp_path / "page.html").path.exists()
+    assert not run.check(max_noise=0.0).passed
+    with pytest.raises(InputError, match="annotator column"):
+        run.audit()
+    with pytest.raises(InputError, match="holds no finished run"):
+        labelfix.open_run(tmp_path)
+
+
+def test_results_show_themselves_in_one_line_and_in_notebooks(
+    tmp_path: Path, done: tuple[TinySet, CleanResult]
+) -> None:
+    _, result = done
+    run = labelfix.open_run(result.out)
+    export, check = run.export(tmp_path / "export", to="csv"), run.check(max_noise=0.5, max_suspects=0.0)
+    assert repr(export).endswith("150 images)")
+    assert repr(check) == "CheckResult(1 of 2 gates passed)"
+    assert "<th style='text-align:left'>failed</th>" in check._repr_html_()
+    assert "<td style='text-align:left'>csv</td>" in export._repr_html_()
+    for shown in (result, run):
+        assert len(repr(shown)) < 200
+        assert "150 images" in repr(shown)
+        assert "<th style='text-align:left'>noise rate</th>" in shown._repr_html_()

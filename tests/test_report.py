@@ -20,7 +20,7 @@ from labelfix.errors import InputError, OutputError, SettingError
 from labelfix.report import write_report
 from labelfix.report.contents import reliability_bins
 from labelfix.report.page import SCRIPTS, build_page, inert_json
-from labelfix.report.thumbnails import draw_thumbnails
+from labelfix.report.thumbnails import make_thumbnails
 from labelfix_cli import app
 
 SMALL: dict[str, Any] = {"train": "head", "image_size": 32, "folds": 3, "workers": 0}
@@ -309,7 +309,7 @@ def test_budget_of_thumbnails_holds(tmp_path: Path) -> None:
         path = tmp_path / f"{i}.png"
         Image.fromarray(rng.integers(0, 256, (200, 150, 3), np.uint8)).save(path)
         paths.append(str(path))
-    drawn = draw_thumbnails([*paths, None, str(tmp_path / "gone.png")], budget=9000)
+    drawn = make_thumbnails([*paths, None, str(tmp_path / "gone.png")], budget=9000)
     assert len(drawn.text) <= 9000
     assert drawn.lost == 1
     assert drawn.dropped > 0

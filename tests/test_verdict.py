@@ -231,13 +231,13 @@ def test_rows_known_otherwise_are_no_fixes():
         verdict(probs, labels, held_out, true[held_out], known_rows=[6000])
 
 
-def test_a_frame_bounds_the_fixes_and_rows_that_trained_count_beside_it():
-    """Random rows and rows from a frame, the surest suspects, some of whose labels took part in training."""
+def test_a_sampling_frame_bounds_the_fixes_and_rows_in_training_count_as_verified_elsewhere():
+    """Random rows and rows from a sampling frame, the surest label issues; some of the latter were trained on."""
     probs, labels, true, chosen = planted(rows=8000, noise=0.4, sharpness=12.0, trusted=1300)
     first = verdict(probs, labels, chosen[:80], true[chosen[:80]])
-    suspects = np.flatnonzero(first.is_label_issue)
+    issues = np.flatnonzero(first.is_label_issue)
     frame = np.zeros(8000, bool)
-    frame[suspects[np.argsort(-first.confidence[suspects])][:1000]] = True
+    frame[issues[np.argsort(-first.confidence[issues])][:1000]] = True
     drawn = np.setdiff1d(np.flatnonzero(frame), chosen[:80])
     drawn = np.random.default_rng(0).permutation(drawn)[:300]
     rows, known = np.concatenate([chosen[:80], drawn[:200]]), drawn[200:]
@@ -400,7 +400,7 @@ def test_one_fit_per_fold_even_without_trusted_rows_there():
 # --------------------------------------------------------------------------------------------------- averaging
 
 
-def test_shares_of_the_forms_make_the_trusted_rows_likeliest():
+def test_stacking_weights_maximise_the_likelihood_of_the_trusted_rows():
     rng = np.random.default_rng(0)
     chances, count = rng.uniform(0.02, 1, (3, 400)), rng.uniform(0.2, 1, 400)
     chances[2] *= 0.3  # hardly ever right
@@ -417,7 +417,7 @@ def test_shares_of_the_forms_make_the_trusted_rows_likeliest():
     assert shares[2] < 0.02
 
 
-def test_forms_that_do_equally_well_share():
+def test_models_that_do_equally_well_share_the_weight():
     """As well on average, row by row differently: few rows leave the shares even, for many they stay so."""
     spread = []
     for rows in (8, 4000):
@@ -428,8 +428,8 @@ def test_forms_that_do_equally_well_share():
     assert stacking_weights(one_better, np.ones(4000))[3] > 0.8
 
 
-def test_an_average_weighs_every_form_by_its_share():
-    """Its weights are between those of the candidate_models, and near those of the form that foretells best."""
+def test_an_average_weighs_every_model_by_its_stacking_weight():
+    """Its weights are between those of the candidate_models, and near those of the model that predicts best."""
     probs, labels, true, chosen = planted(sharpness=6.0, noise=0.6)
     trusted = TrustedRows(
         log_probs=np.log(np.maximum(probs[chosen], 1e-6))[None].astype(np.float32), given=labels[chosen],
@@ -438,7 +438,8 @@ def test_an_average_weighs_every_form_by_its_share():
     counts = label_counts(probs, labels)
     average = fit_stacked(trusted, counts, prior_rows=5.0)
     alone = {
-        form: fit_posterior(trusted, counts, form, prior_rows=5.0).weights for form in candidate_models(1, 5)
+        model: fit_posterior(trusted, counts, model, prior_rows=5.0).weights
+        for model in candidate_models(1, 5)
     }
     stacked = np.stack(list(alone.values()))
     assert (stacked.min(0) - 1e-6 <= average.weights).all()

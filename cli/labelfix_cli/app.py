@@ -1,6 +1,7 @@
-"""The commands and what their exit codes mean: 0 done, 1 a gate failed, 2 bad usage or input, 70 our fault,
-130 interrupted.
-"""  # noqa: D205
+"""The commands, and their exit codes.
+
+0 done, 1 a gate failed, 2 bad usage or input, 70 an error of labelfix itself, 130 interrupted.
+"""
 
 import typer
 

@@ -104,8 +104,8 @@ def labels(
 ) -> None:
     """Verdicts next to cleanlab (on three kinds of probabilities), a probe, forward correction, MSLG and nothing.
 
-    Reads the data sets from the folder that LABELFIX_DATA names. Prints mean and standard error over draws. All
-    data sets come once before any comes again, so that a stopped run is a whole one with fewer draws.
+    Reads the data sets from the folder that LABELFIX_DATA names. Prints mean and standard error over draws. Every
+    draw covers all data sets before the next begins, so that a stopped run is complete with fewer draws.
     """
     from labelfix.benchmark.labels import METHODS, SUITE, compare, read_task
     from labelfix.benchmark.results import append_row, read_rows
@@ -116,38 +116,38 @@ def labels(
     if "LABELFIX_DATA" not in os.environ:
         raise InputError("LABELFIX_DATA: is not set; expected the folder of the benchmark data. Set it.")
     names = list(only or SUITE)
-    done = read_rows(out) if out is not None and out.exists() else []
-    found = [
-        row
-        for row in done
-        if (row["rows"], row["trusted"]) == (rows, trusted)
-        and row["data"] in names
-        and row["draw"] < draws
-        and tuple(method["method"] for method in row["methods"]) == METHODS  # else of another version: again
+    finished = [
+        result
+        for result in (read_rows(out) if out is not None and out.exists() else [])
+        if (result["rows"], result["trusted"]) == (rows, trusted)
+        and result["data"] in names
+        and result["draw"] < draws
+        and tuple(row["method"] for row in result["methods"])
+        == METHODS  # not of a version with other methods
     ]
-    have = {(row["data"], row["draw"]) for row in found}
+    finished_draws = {(result["data"], result["draw"]) for result in finished}
     tasks = {}
     for draw, name in [(draw, name) for draw in range(draws) for name in names]:
-        if (name, draw) in have:
+        if (name, draw) in finished_draws:
             continue
         if name not in tasks:
             tasks[name] = read_task(name, Path(os.environ["LABELFIX_DATA"]), rows, TerminalProgress())
-        shown = {"data": name, "draw": draw, "rows": rows, "trusted": trusted}
+        settings = {"data": name, "draw": draw, "rows": rows, "trusted": trusted}
         key = f"labels {name} {draw} {rows} {trusted}"
-        fresh = [
-            {**shown, "method": method, **as_plain(figures)}
+        method_rows = [
+            {**settings, "method": method, **as_plain(figures)}
             for method, figures in compare(tasks[name], trusted=trusted, draw=draw)
         ]
         if out is not None:
-            append_row(out, {"key": key, **shown, "methods": fresh})
+            append_row(out, {"key": key, **settings, "methods": method_rows})
         if as_json:
-            for row in fresh:
+            for row in method_rows:
                 typer.echo(json.dumps(row))
-        found.append({**shown, "methods": fresh})
+        finished.append({**settings, "methods": method_rows})
     if not as_json:
         for name in names:
-            _show_labels(name, [row for run in found if run["data"] == name for row in run["methods"]])
-        _show_average([row for run in found for row in run["methods"]])
+            _show_labels(name, [row for r in finished if r["data"] == name for row in r["methods"]])
+        _show_average([row for result in finished for row in result["methods"]])
 
 
 def _show_average(rows: list[dict[str, Any]]) -> None:
@@ -157,8 +157,8 @@ def _show_average(rows: list[dict[str, Any]]) -> None:
     means = means_over_data(rows)
     if not means:
         return
-    noisy = len({row["data"] for row in rows if row["AP"] is not None})
-    typer.echo(f"\nall {noisy} with noise" if noisy > 1 else "\nnext to cleanlab")
+    num_noisy = len({row["data"] for row in rows if row["AP"] is not None})
+    typer.echo(f"\nall {num_noisy} with noise" if num_noisy > 1 else "\nnext to cleanlab")
     columns = ("AP", "F1", "accuracy", "NLL", "ECE")
     typer.echo(f"{'mean over data sets':<28}" + "".join(f"{column:>16}" for column in columns))
     for method in METHODS:

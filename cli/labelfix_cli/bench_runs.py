@@ -110,9 +110,9 @@ def run(
         "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
         "learning_rate_schedule": learning_rate_schedule, "augment": augment, "dtype": dtype,
     }  # fmt: skip
-    given: dict[str, Any] = {name: value for name, value in base.items() if value is not None}
-    given |= {name: None for name in ("images", "test") if given.get(name) == 0}
-    cells = _changed_grid(grid, given, method, noise, seed, trusted, warmup_epochs, option).cells()
+    changes: dict[str, Any] = {name: value for name, value in base.items() if value is not None}
+    changes |= {name: None for name in ("images", "test") if changes.get(name) == 0}
+    cells = _changed_grid(grid, changes, method, noise, seed, trusted, warmup_epochs, option).cells()
     left = len({cell.key() for cell in cells} - finished_keys(out))
     if not quiet:
         typer.echo(f"{len(cells)} runs, {len(cells) - left} of them in {out} already", err=True)
@@ -143,7 +143,7 @@ def table(
     force: Annotated[bool, typer.Option("--force", help="Replace pictures.")] = False,
 ) -> None:
     """Print results as Markdown, mean and standard deviation over seeds, next to the paper's figures."""
-    from labelfix.benchmark.plot import draw_curves
+    from labelfix.benchmark.plot import plot_curves
     from labelfix.benchmark.results import read_rows
     from labelfix.benchmark.table import Vary, ablation_text, comparison_text
     from labelfix.errors import InputError, SettingError
@@ -164,7 +164,7 @@ def table(
         )
     typer.echo(ablation_text(rows, Vary(by)) if by else comparison_text(rows))
     if plots is not None:
-        for path in draw_curves(rows, plots, force=force):
+        for path in plot_curves(rows, plots, force=force):
             typer.echo(f"drawn: {path}", err=True)
 
 
@@ -178,7 +178,7 @@ def _changed_grid(
     warmup_epochs: list[int] | None,
     options: Many,
 ) -> Any:
-    """Return the named grid with what the command line says instead."""
+    """Return the named grid with the changes of the command line."""
     from dataclasses import replace
 
     from labelfix.benchmark.grid import GRIDS
@@ -226,8 +226,8 @@ def _parse_noise(text: str) -> tuple[str, float | None]:
 def _parse_option(text: str) -> tuple[str, str, Any]:
     from labelfix.errors import SettingError
 
-    place, equals, value = text.partition("=")
-    method, dot, name = place.partition(".")
+    option, equals, value = text.partition("=")
+    method, dot, name = option.partition(".")
     if not (equals and dot):
         raise SettingError(f"--option: got {text!r}; expected METHOD.NAME=VALUE, as in mslg.alpha=0.5.")
     try:

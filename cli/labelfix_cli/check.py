@@ -18,28 +18,30 @@ GATE_FAILED = 1
 NEW_SHOWN = 5
 
 
-def _limit(text: str) -> Any:
+def _share_option(text: str) -> Any:
     return typer.Option(metavar="SHARE", help=text, show_default=False)
 
 
 @ends_cleanly
 def check(
     out: Annotated[Path, typer.Argument(help="The --out of a finished labelfix clean.")],
-    max_noise: Annotated[str | None, _limit("Share of wrong labels, as 3% or 0.03.")] = None,
+    max_noise: Annotated[str | None, _share_option("Share of wrong labels, as 3% or 0.03.")] = None,
     per_class: Annotated[
         bool, typer.Option("--per-class", help="Hold --max-noise for every class as well.")
     ] = CheckConfig.per_class,
     max_fix_error: Annotated[
-        str | None, _limit("The run must promise that at most this share of its fixes is wrong.")
+        str | None, _share_option("The run must promise that at most this share of its fixes is wrong.")
     ] = None,
-    max_suspects: Annotated[str | None, _limit("Share of images whose label is suspected.")] = None,
-    max_calibration_error: Annotated[str | None, _limit("How far the confidence is off, on average.")] = None,
-    max_quarantined: Annotated[str | None, _limit("Share of images that could not be read.")] = None,
+    max_suspects: Annotated[str | None, _share_option("Share of images whose label is suspected.")] = None,
+    max_calibration_error: Annotated[
+        str | None, _share_option("How far the confidence is off, on average.")
+    ] = None,
+    max_quarantined: Annotated[str | None, _share_option("Share of images that could not be read.")] = None,
     baseline: Annotated[
         Path | None, typer.Option(help="An earlier run: say what changed since.  [default: none]")
     ] = None,
     max_increase: Annotated[
-        str | None, _limit("By how much the share of wrong labels may have risen since --baseline.")
+        str | None, _share_option("By how much the share of wrong labels may have risen since --baseline.")
     ] = None,
     bound: Annotated[
         Bound,
@@ -84,22 +86,22 @@ def check(
         for gate in violated:
             typer.echo(gate.said)
         if not quiet:
-            _show_rest(result)
+            _show_comparison_and_counts(result)
     if violated:
         raise typer.Exit(GATE_FAILED)
 
 
-def _show_rest(result: "CheckResult") -> None:
-    if (changed := result.comparison) is not None:
+def _show_comparison_and_counts(result: "CheckResult") -> None:
+    if (changes := result.comparison) is not None:
         typer.echo(
-            f"since {changed.baseline[:8]}: {changed.added:,} images added, {changed.removed:,} removed, "
-            f"{changed.relabelled:,} given labels changed; {changed.new_suspects:,} new suspects, "
-            f"{changed.resolved_suspects:,} no longer"
+            f"since {changes.baseline[:8]}: {changes.added:,} images added, {changes.removed:,} removed, "
+            f"{changes.relabelled:,} given labels changed; {changes.new_suspects:,} new suspects, "
+            f"{changes.resolved_suspects:,} no longer"
         )
-        for row in changed.worst_new[:NEW_SHOWN]:
+        for row in changes.worst_new[:NEW_SHOWN]:
             typer.echo(f"  new: {row['image']}, given {row['given_label']}, rather {row['predicted_label']}")
     if result.skipped:
         typer.echo(f"{len(result.skipped):,} classes without a trusted row were not checked")
     if result.gates:
-        kept = sum(gate.passed for gate in result.gates)
-        typer.echo(f"{kept:,} of {len(result.gates):,} gates passed")
+        passed = sum(gate.passed for gate in result.gates)
+        typer.echo(f"{passed:,} of {len(result.gates):,} gates passed")

@@ -22,6 +22,7 @@ from labelfix.settings import (
     VerdictConfig,
 )
 from labelfix.settings import CleanConfig as Config
+from labelfix.system.paths import check_paths
 from labelfix_cli.outcome import ends_cleanly, when_interrupted
 
 __all__ = ["clean"]
@@ -185,6 +186,8 @@ def clean(
         )
         and _was_given(context, name)  # what was not given is the configuration's to choose
     }
+    check_paths(source, [labels, *(trusted or ())])  # before the libraries load, which takes seconds
+
     from labelfix import clean as run
     from labelfix.inputs import read_class_list
     from labelfix.system.progress import SilentProgress, TerminalProgress

@@ -78,14 +78,16 @@ def export(
     if as_json:
         typer.echo(json.dumps(result.summary, indent=2, ensure_ascii=False))
     elif not quiet:
-        done = result.summary["actions"]
-        said = ", ".join(f"{count:,} {name}" for name, count in done.items() if count and name != "changed")
+        counts = result.summary["actions"]
+        actions = ", ".join(
+            f"{count:,} {name}" for name, count in counts.items() if count and name != "changed"
+        )
         typer.echo(
             f"{result.path}/: {result.summary['images']:,} images for {to}, policy {result.summary['policy']}"
         )
-        typer.echo(f"actions: {said or 'none'}; {done['changed']:,} labels changed")
-        if result.summary["policy"] == Policy.RELABEL and done["review"]:
+        typer.echo(f"actions: {actions or 'none'}; {counts['changed']:,} labels changed")
+        if result.summary["policy"] == Policy.RELABEL and counts["review"]:
             typer.echo(
-                f"{done['review']:,} suspects keep their label: review them, or run clean with --max-fix-error, or "
-                "export with --min-confidence or --policy soft."
+                f"{counts['review']:,} suspects keep their label: review them, or run clean with --max-fix-error, "
+                "or export with --min-confidence or --policy soft."
             )

@@ -34,33 +34,21 @@ def next_rows(
         bool, typer.Option("--quiet", "-q", help="Print nothing but errors (and --json).")
     ] = False,
 ) -> None:
-    """Choose the images whose verification is worth most, with known chances of being drawn.
+    """Choose the images whose verification is worth most, with known inclusion probabilities.
 
-    Fill in the column trusted_label, as far as you come from the top, and pass the file to clean with one more
-    --trusted. Its columns weight and drawn_from keep all estimates and promises right: leave them as they are.
+    Fill in the column trusted_label from the top, as far as you get, and pass the file to clean with one more
+    --trusted. Its columns weight and drawn_from keep all estimates and promises valid: leave them as they are.
     """
-    from labelfix.risk_control.select import plan_verification, write_verification
-    from labelfix.runs.reading import FinishedRun
+    from labelfix import open_run
 
-    finished = FinishedRun.open(run)
-    config = finished.record["config"]
-    goal = max_fix_error or config.get("max_fix_error") or 0.05
-    plan = plan_verification(
-        finished.table("soft_labels"),
-        count,
-        held_out=finished.table("held_out") if finished.has("held_out") else None,
-        max_fix_error=goal,
-        coverage=config["interval"],
-        seed=seed,
-    )
-    write_verification(plan, out, force=force)
+    plan = open_run(run).next(count, out, max_fix_error=max_fix_error, seed=seed, force=force)
     summary = {
         "out": str(out),
         "rows": plan.table.num_rows,
-        "max_fix_error": goal,
+        "max_fix_error": plan.max_fix_error,
         "fixes": plan.fixes,
         "fixes_drawn": plan.fixes_drawn,
-        "chance": plan.chance,
+        "chance": plan.power,
     }
     if as_json:
         typer.echo(json.dumps(summary, indent=2, ensure_ascii=False))
@@ -70,8 +58,8 @@ def next_rows(
             "confident fixes, the rest in doubt or at random."
         )
         typer.echo(
-            f"Once verified, the chance to promise these fixes with at most {goal:.1%} wrong is about "
-            f"{plan.chance:.0%}.\n"
+            f"Once verified, the chance to promise these fixes with at most {plan.max_fix_error:.1%} wrong is "
+            f"about {plan.power:.0%}.\n"
         )
         typer.echo(
             f"Next: fill in its column trusted_label, and run labelfix clean again with one more --trusted {out}."

@@ -31,9 +31,9 @@ def report(
         bool, typer.Option("--quiet", "-q", help="Print nothing but errors (and --json).")
     ] = False,
 ) -> None:
-    """Write a run as one page that opens anywhere and asks nothing of the network.
+    """Write a run as one HTML page that needs no network.
 
-    An earlier report in the same place is replaced: it holds nothing that the run does not.
+    An earlier report at the same path is replaced: the run holds everything that it shows.
     """
     from labelfix.report import write_report
 

@@ -1,16 +1,16 @@
-"""The audit of annotators: accuracy with intervals, what each confuses, what each costs, and what cannot be said.
+"""The audit of annotators: accuracies with intervals, confusions, the errors that each adds, and ranks.
 
-Accuracies come from `labelfix.verdicts.dawid_skene`. The interval of an accuracy p on n rows holds four things: the
-draw of the n labels; that the truth of most of them is only known by its probability w; that these probabilities
-rest on few trusted rows; and how far they were off where that could be measured. In the order of the formula,
+Accuracies come from `labelfix.verdicts.dawid_skene`. The variance of an accuracy p on n rows has four sources: the
+sampling of the n labels; most of them are right only with a probability w; these probabilities rest on few trusted
+rows; and they have a calibration error. In the order of the formula,
 
     var = p (1 - p) / (n rho) + (tau mean(w (1 - w)) / rho)^2 + e^2
     rho = 1 - mean(w (1 - w)) / (p (1 - p))          the share of information that is left (Louis 1982)
-    tau^2 = 1 / (M mean(w (1 - w)))                  a common error of the log-odds, as M trusted rows leave it
+    tau^2 = 1 / (M mean(w (1 - w)))                  variance of a common error of the log-odds, with M trusted rows
     e                                                the calibration error on held-out trusted rows
 
-and it is the exact binomial interval at the n' = p (1 - p) / var rows that this variance is worth. Ranks follow
-from intervals: an annotator is behind another only where their intervals part.
+The interval is the exact binomial one with n' = p (1 - p) / var rows, the effective number of rows. Ranks follow
+from intervals: one annotator ranks behind another only where their intervals do not overlap.
 
 N images, R label rows, K classes, A annotators, M trusted images.
 """
@@ -24,36 +24,39 @@ import numpy as np
 import pyarrow as pa
 
 from labelfix.errors import InputError
-from labelfix.inputs import NO_LABEL
+from labelfix.inputs import NO_LABEL, LabelTable
 from labelfix.runs.reading import FinishedRun, dense_soft_labels, label_codes
+from labelfix.runs.summary_text import rows_html
+from labelfix.runs.tables import label_row_table
 from labelfix.stacking.transition_matrix import label_counts
+from labelfix.verdicts import Verdict
 from labelfix.verdicts.dawid_skene import AnnotatorFit, LabelRows, fit_annotators
 from labelfix.verdicts.estimates import clopper_pearson
 
-__all__ = ["Audit", "audit_annotators", "audit_run", "weighs_annotators"]
+__all__ = ["Audit", "annotator_tables", "audit_annotators", "audit_run", "weighs_annotators"]
 
 # Standard deviation of the common error of the log-odds where nothing is trusted.
 TAU_UNKNOWN = 1.0
 LEAST_INFORMATION = 0.02
-# A cell of a confusion matrix is written from so many expected rows on; so many pairs are named as confused.
+# Cells of a confusion matrix with fewer expected rows are left out.
 LEAST_CELL = 0.05
 SHOWN_PAIRS = 5
-# A class can be somebody's worst from so many expected rows and wrong labels on.
+# The least expected rows and wrong labels of a class for it to be an annotator's worst class.
 WORST_CLASS_ROWS = 3.0
 WORST_CLASS_WRONG = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """What is known of the annotators.
+    """Accuracies of annotators, and the consensus of their labels.
 
     Attributes
     ----------
     annotators
         One row per annotator; see `audit_annotators`.
     consensus
-        One row per image that several people labelled: image, consensus_label, confidence, labels, agreement; None
-        where there is none.
+        One row per image that several annotators labelled: image, consensus_label, confidence, labels, agreement;
+        None where there is none.
     accuracy
         Share of right labels over all label rows.
     """
@@ -61,6 +64,18 @@ class Audit:
     annotators: pa.Table
     consensus: pa.Table | None
     accuracy: float
+
+    def __repr__(self) -> str:
+        return f"Audit({self.annotators.num_rows:,} annotators, {self.accuracy:.1%} of the labels right)"
+
+    def _repr_html_(self) -> str:
+        rows = self.annotators.select(
+            ["annotator", "rows", "accuracy", "low", "high", "standing"]
+        ).to_pylist()
+        return rows_html(
+            [("annotator", "rows", "right", "low", "high", "next to the others")]
+            + [tuple(f"{v:.1%}" if isinstance(v, float) else str(v) for v in row.values()) for row in rows]
+        )
 
 
 def audit_run(run: str | os.PathLike[str], *, interval: float | None = None) -> Audit:
@@ -86,9 +101,8 @@ def audit_run(run: str | os.PathLike[str], *, interval: float | None = None) -> 
     table, rows = finished.table("soft_labels"), finished.table("label_rows")
     images = {name: number for number, name in enumerate(table["image"].to_pylist())}
     names = tuple(sorted(name for name in rows["annotator"].unique().to_pylist() if name is not None))
-    coverage = (
-        interval if interval is not None else (finished.record.get("config") or {}).get("interval", 0.95)
-    )
+    if interval is None:
+        interval = (finished.record.get("config") or {}).get("interval", 0.95)
     return audit_annotators(
         dense_soft_labels(table, classes),
         label_codes(table["given_label"], classes),
@@ -102,14 +116,32 @@ def audit_run(run: str | os.PathLike[str], *, interval: float | None = None) -> 
         annotators=names,
         classes=classes,
         images=table["image"],
-        coverage=coverage,
+        coverage=interval,
         calibration_error=(finished.summary["estimates"].get("calibration_error") or {}).get("value"),
         weighed=weighs_annotators(finished.record.get("weights") or {}),
     )
 
 
+def annotator_tables(table: LabelTable, verdict: Verdict, *, coverage: float) -> dict[str, pa.Table]:
+    """Return the tables of a run that only labels with annotators have: label_rows, annotators, consensus."""
+    audit = audit_annotators(
+        verdict.soft_label,
+        table.given,
+        table.trusted,
+        LabelRows.of(table),
+        annotators=table.annotators,
+        classes=table.classes,
+        images=table.images,
+        coverage=coverage,
+        calibration_error=verdict.estimates["calibration_error"].value if verdict.estimates else None,
+        weighed=weighs_annotators(verdict.weights),
+    )
+    tables = {"label_rows": label_row_table(table), "annotators": audit.annotators}
+    return tables if audit.consensus is None else tables | {"consensus": audit.consensus}
+
+
 def weighs_annotators(weights: Mapping[str, float]) -> bool:
-    """Return whether a posterior with these `labelfix.Verdict.weights` counts labels by their annotators."""
+    """Return whether a posterior with these `labelfix.Verdict.weights` weighs labels by their annotators."""
     return weights.get("votes", 0.0) > weights.get("transition", 0.0)
 
 
@@ -137,26 +169,27 @@ def audit_annotators(
     coverage
         Of the intervals.
     calibration_error
-        Of the soft labels, as it was measured on held-out trusted rows; None (or NaN) where it was not.
+        Of the soft labels, measured on held-out trusted rows; None (or NaN) where it was not measured.
 
     Returns
     -------
     Audit
-        `annotators` has the columns annotator; rows; accuracy, low, high (of a label of theirs being right);
-        trusted_rows and trusted_right (exact); chance (accuracy of guessing with their label frequencies) and kappa
-        (0: no better than that, 1: perfect); agreement (with others on the same images, null without any);
-        worst_class; wrong, wrong_low, wrong_high (labels); excess (wrong labels beyond an average annotator's);
-        best_rank and worst_rank (1 is best; all ranks that the intervals leave open); standing (``better``,
-        ``worse`` or ``undecided`` next to the others); confused (their most frequent mistakes) and confusion
-        (expected rows per true and given label).
+        `annotators` has the columns annotator; rows; accuracy, low, high (share of right labels); trusted_rows and
+        trusted_right (counts); chance (accuracy of guessing with the annotator's label frequencies) and kappa (0:
+        no better than that, 1: perfect); agreement (with others on the same images, null without any);
+        worst_class; wrong, wrong_low, wrong_high (expected wrong labels); excess (wrong labels beyond those of an
+        average annotator on the same images); best_rank and worst_rank (1 is best; all ranks that the intervals
+        allow); standing (``better``, ``worse`` or ``undecided`` next to the others); confused (the most frequent
+        mistakes) and confusion (expected rows per true and given label).
     """
     fit = fit_annotators(soft_label, given, trusted, rows, weighed=weighed)
-    off = 0.0 if calibration_error is None or np.isnan(calibration_error) else float(calibration_error)
-    figures = _figures(fit, trusted, rows, coverage, off)
+    if calibration_error is None or np.isnan(calibration_error):
+        calibration_error = 0.0
+    figures = _accuracies(fit, trusted, rows, coverage, calibration_error)
     figures |= _ranks(figures["low"], figures["high"])
     figures["agreement"] = _agreement(rows, len(classes))
-    figures |= _costs(fit, rows, figures)
-    mistakes = [_mistakes(fit, rows, number, classes) for number in range(len(annotators))]
+    figures |= _errors(fit, rows, figures)
+    confusions = [_confusion(fit, rows, number, classes) for number in range(len(annotators))]
     columns: dict[str, Any] = {"annotator": pa.array(annotators, pa.string())}
     for name in COLUMNS:
         values = figures[name]
@@ -165,7 +198,7 @@ def audit_annotators(
         else:
             columns[name] = pa.array(values)
     for name in ("worst_class", "confused", "confusion"):
-        columns[name] = pa.array([found[name] for found in mistakes], KINDS[name])
+        columns[name] = pa.array([confusion[name] for confusion in confusions], KINDS[name])
     return Audit(
         annotators=pa.table(columns),
         consensus=_consensus(fit, rows, images, classes),
@@ -182,32 +215,34 @@ KINDS = {"worst_class": pa.string(), "confused": pa.list_(CELL), "confusion": pa
 
 
 def _per_annotator(rows: LabelRows, values: np.ndarray | None = None) -> np.ndarray:
+    """Return the sums (A,) of values (R,) over each annotator's label rows; None counts the rows."""
     named = rows.annotator >= 0
     weights = None if values is None else np.asarray(values, np.float64)[named]
     return np.bincount(rows.annotator[named], weights, rows.num_annotators)
 
 
-def _figures(
-    fit: AnnotatorFit, trusted: np.ndarray, rows: LabelRows, coverage: float, off: float
+def _accuracies(
+    fit: AnnotatorFit, trusted: np.ndarray, rows: LabelRows, coverage: float, calibration_error: float
 ) -> dict[str, np.ndarray]:
     """Return rows, accuracy with its interval, trusted rows and the pooled accuracy of the others, each (A,)."""
     counts, sums = _per_annotator(rows), _per_annotator(rows, fit.hit)
     n = np.maximum(counts, 1)
     accuracy = np.where(counts > 0, sums / n, np.nan)
-    known = trusted[rows.image] != NO_LABEL
-    spread = fit.hit * (1 - fit.hit)
-    informative = int((trusted != NO_LABEL).sum()) * float(spread[~known].mean() if (~known).any() else 0.0)
-    tau = min(TAU_UNKNOWN, 1 / np.sqrt(informative)) if informative > 0 else TAU_UNKNOWN
-    p = (sums + 1) / (counts + 2)  # keeps the variance of a spotless record above zero
-    unsettled = _per_annotator(rows, np.where(known, 0.0, spread)) / n
-    information = np.clip(1 - unsettled / (p * (1 - p)), LEAST_INFORMATION, 1.0)
-    unknown = 1 - _per_annotator(rows, known) / n
-    variance = p * (1 - p) / (n * information) + np.square(tau * unsettled / information)
-    variance += np.square(off * unknown)
-    worth = np.where(counts > 0, p * (1 - p) / variance, 0.0)
+    verified, right = trusted[rows.image] != NO_LABEL, trusted[rows.image] == rows.label
+    hit_variance = fit.hit * (1 - fit.hit)
+    mean_variance = float(hit_variance[~verified].mean() if (~verified).any() else 0.0)
+    precision = int((trusted != NO_LABEL).sum()) * mean_variance
+    tau = min(TAU_UNKNOWN, 1 / np.sqrt(precision)) if precision > 0 else TAU_UNKNOWN
+    p = (sums + 1) / (counts + 2)  # the variance stays above zero where no label is wrong
+    uncertainty = _per_annotator(rows, np.where(verified, 0.0, hit_variance)) / n
+    information = np.clip(1 - uncertainty / (p * (1 - p)), LEAST_INFORMATION, 1.0)
+    unverified_share = 1 - _per_annotator(rows, verified) / n
+    variance = p * (1 - p) / (n * information) + np.square(tau * uncertainty / information)
+    variance += np.square(calibration_error * unverified_share)
+    effective_rows = np.where(counts > 0, p * (1 - p) / variance, 0.0)
     bounds = [
         clopper_pearson(share * size, size, coverage) if size > 0 else (0.0, 1.0)
-        for share, size in zip(np.nan_to_num(accuracy), worth, strict=True)
+        for share, size in zip(np.nan_to_num(accuracy), effective_rows, strict=True)
     ]
     others = (fit.hit.sum() - sums) / np.maximum(len(rows) - counts, 1)
     return {
@@ -215,44 +250,44 @@ def _figures(
         "accuracy": accuracy,
         "low": np.array([low for low, _ in bounds]),
         "high": np.array([high for _, high in bounds]),
-        "trusted_rows": _per_annotator(rows, known).astype(np.int64),
-        "trusted_right": _per_annotator(rows, known & (trusted[rows.image] == rows.label)).astype(np.int64),
+        "trusted_rows": _per_annotator(rows, verified).astype(np.int64),
+        "trusted_right": _per_annotator(rows, verified & right).astype(np.int64),
         "others": np.where(len(rows) > counts, others, np.nan),
     }
 
 
 def _ranks(low: np.ndarray, high: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the best and the worst rank (A,) that the intervals leave open to each."""
-    ahead = len(low) - np.searchsorted(np.sort(low), high, side="right")  # whose interval lies above
-    behind = np.searchsorted(np.sort(high), low, side="left")
+    """Return the best and the worst rank (A,) that the intervals allow."""
+    ahead = len(low) - np.searchsorted(np.sort(low), high, side="right")  # intervals that lie above
+    behind = np.searchsorted(np.sort(high), low, side="left")  # intervals that lie below
     return {"best_rank": (1 + ahead).astype(np.int64), "worst_rank": (len(low) - behind).astype(np.int64)}
 
 
 def _agreement(rows: LabelRows, num_classes: int) -> np.ndarray:
-    """Return, (A,), how often others give the same label to the same image; NaN where nobody else labels theirs."""
+    """Return the shares (A,) of others' labels of the same images that are the same; NaN without such labels."""
     pairs = rows.image.astype(np.int64) * num_classes + rows.label
     _, pair, votes = np.unique(pairs, return_inverse=True, return_counts=True)
     others = np.bincount(rows.image)[rows.image] - 1
     shared = others > 0
     same = np.divide(votes[pair] - 1, others, out=np.zeros(len(rows)), where=shared)
-    counted = _per_annotator(rows, shared)
-    return np.where(counted > 0, _per_annotator(rows, same) / np.maximum(counted, 1), np.nan)
+    shared_rows = _per_annotator(rows, shared)
+    return np.where(shared_rows > 0, _per_annotator(rows, same) / np.maximum(shared_rows, 1), np.nan)
 
 
-def _costs(fit: AnnotatorFit, rows: LabelRows, figures: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return what each annotator costs, and how that compares with guessing and with the others; each (A,)."""
+def _errors(fit: AnnotatorFit, rows: LabelRows, figures: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the expected wrong labels of each annotator, next to guessing and to the others; each (A,)."""
     counts, accuracy = figures["rows"], figures["accuracy"]
     chance = np.full(rows.num_annotators, np.nan)
-    usual = np.full(rows.num_annotators, np.nan)
+    average_wrong = np.full(rows.num_annotators, np.nan)  # of an average annotator on the same images
     order = np.argsort(rows.annotator, kind="stable")
     ends = np.searchsorted(rows.annotator[order], np.arange(rows.num_annotators + 1))
     for number in range(rows.num_annotators):
-        mine = order[ends[number] : ends[number + 1]]
-        if len(mine):
-            true = fit.posterior[rows.image[mine]].sum(0, dtype=np.float64)
-            said = np.bincount(rows.label[mine], minlength=len(true))
-            chance[number] = float(true @ said) / len(mine) ** 2
-            usual[number] = float(true @ (1 - fit.common_accuracy))
+        chosen = order[ends[number] : ends[number + 1]]
+        if len(chosen):
+            true_counts = fit.posterior[rows.image[chosen]].sum(0, dtype=np.float64)
+            label_frequency = np.bincount(rows.label[chosen], minlength=len(true_counts))
+            chance[number] = float(true_counts @ label_frequency) / len(chosen) ** 2
+            average_wrong[number] = float(true_counts @ (1 - fit.common_accuracy))
     others = figures["others"]
     standing = np.where(
         figures["low"] > others, "better", np.where(figures["high"] < others, "worse", "undecided")
@@ -264,15 +299,15 @@ def _costs(fit: AnnotatorFit, rows: LabelRows, figures: dict[str, np.ndarray]) -
         "wrong": wrong,
         "wrong_low": counts * (1 - figures["high"]),
         "wrong_high": counts * (1 - figures["low"]),
-        "excess": wrong - usual,
+        "excess": wrong - average_wrong,
         "standing": standing,
     }
 
 
-def _mistakes(fit: AnnotatorFit, rows: LabelRows, number: int, classes: tuple[str, ...]) -> dict[str, Any]:
+def _confusion(fit: AnnotatorFit, rows: LabelRows, number: int, classes: tuple[str, ...]) -> dict[str, Any]:
     """Return the worst class, the most frequent mistakes and the confusion matrix of one annotator."""
-    mine = np.flatnonzero(rows.annotator == number)
-    counts = label_counts(fit.posterior[rows.image[mine]], rows.label[mine])
+    chosen = np.flatnonzero(rows.annotator == number)
+    counts = label_counts(fit.posterior[rows.image[chosen]], rows.label[chosen])
     true, given = np.nonzero(counts >= LEAST_CELL)
     order = np.lexsort((given, true, -counts[true, given]))
     cells = [
@@ -280,10 +315,10 @@ def _mistakes(fit: AnnotatorFit, rows: LabelRows, number: int, classes: tuple[st
         for t, g in zip(true[order].tolist(), given[order].tolist(), strict=True)
     ]
     wrong = counts.sum(1) - np.diag(counts)
-    able = (counts.sum(1) >= WORST_CLASS_ROWS) & (wrong >= WORST_CLASS_WRONG)
-    worst = int(np.where(able, fit.class_accuracy[number], np.inf).argmin())
+    eligible = (counts.sum(1) >= WORST_CLASS_ROWS) & (wrong >= WORST_CLASS_WRONG)
+    worst = int(np.where(eligible, fit.class_accuracy[number], np.inf).argmin())
     return {
-        "worst_class": classes[worst] if able.any() else None,
+        "worst_class": classes[worst] if eligible.any() else None,
         "confused": [cell for cell in cells if cell["true_label"] != cell["given_label"]][:SHOWN_PAIRS],
         "confusion": cells,
     }

@@ -1,1 +1,1 @@
-"""Measurements: how anyone knows where labelfix stands. Nothing else imports this package."""
+"""Benchmarks of labelfix and other methods. No other package of the library imports this one."""

@@ -1,4 +1,4 @@
-"""What the loaders of data sets are made of: images in memory or in files, and the formats that they come in.
+"""Readers of the formats that data sets come in: images in memory or in files, and their labels.
 
 n images of a part, S pixels per side, C channels.
 """
@@ -96,10 +96,10 @@ Parts = tuple[Part, Part]
 
 
 def first_layout(folder: Path, name: str, layouts: dict[str, Callable[[Path], Parts]]) -> Parts:
-    """Read the first of some layouts, by the place in `folder` that tells it."""
-    for place, read in layouts.items():
-        if (folder / place).exists():
-            return read(folder / place)
+    """Read the first of `layouts` (file or folder name to reader) that exists in `folder`."""
+    for path, read in layouts.items():
+        if (folder / path).exists():
+            return read(folder / path)
     raise InputError(f"{folder}: holds no {name}; expected one of {', '.join(layouts)} in it. Put it there.")
 
 
@@ -126,7 +126,7 @@ def parquet_parts(path: Path) -> Parts:
 
 
 def python_batches(path: Path) -> Parts:
-    """Read the pickled batches of the official archive, with no class of any pickle but numpy's arrays."""
+    """Read the pickled batches of the official archive; the pickles may hold numpy arrays and no other class."""
 
     def part(names: Iterable[str]) -> Part:
         batches = [_SafeUnpickler.read(path / name) for name in names]
@@ -151,7 +151,7 @@ class _SafeUnpickler(pickle.Unpickler):
             ) from error
 
     def find_class(self, module: str, name: str) -> Any:
-        """Allow what an array of numbers needs, nothing else."""
+        """Return a class that an array of numbers needs; refuse all others."""
         if module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray") and name in (
             "_reconstruct",
             "ndarray",
@@ -167,13 +167,13 @@ def class_folders(path: Path, classes: tuple[str, ...]) -> Parts:
     """Read ``{train,test}/CLASS/IMAGE``."""
 
     def part(split: str) -> Part:
-        found = [
+        labelled_files = [
             (str(file), k)
             for k, name in enumerate(classes)
             for file in sorted(existing_folder(path / split / name).iterdir())
             if file.suffix.lower() in IMAGE_SUFFIXES
         ]
-        files, labels = zip(*found, strict=True) if found else ((), ())
+        files, labels = zip(*labelled_files, strict=True) if labelled_files else ((), ())
         if not files:
             raise InputError(f"{path / split}: holds no images; expected some in each folder of a class.")
         return Part(images=ImageFiles(list(files)), labels=np.array(labels, np.int64))
@@ -182,24 +182,30 @@ def class_folders(path: Path, classes: tuple[str, ...]) -> Parts:
 
 
 def human_labels(folder: Path, rows: int) -> dict[str, np.ndarray]:
-    """Labels of CIFAR-10N by their short names, clean ones left out."""
-    found: dict[str, np.ndarray] = {}
+    """Return the noisy labels of CIFAR-10N by their short names; none where they are not there.
+
+    Raises
+    ------
+    InputError
+        When they are not as many as `rows`.
+    """
+    labels: dict[str, np.ndarray] = {}
     if (path := folder / "cifar10n.parquet").is_file():
         table = pq.read_table(path)
-        found = {
+        labels = {
             name: table[name].to_numpy() for name in table.column_names if name not in ("index", "clean")
         }
     elif (path := folder / "CIFAR-10_human.pt").is_file():
-        found = {name.replace("_label", ""): values for name, values in _torch_arrays(path).items()}
-        found.pop("clean", None)
-    wrong = [name for name, values in found.items() if len(values) != rows]
+        labels = {name.replace("_label", ""): values for name, values in _torch_arrays(path).items()}
+        labels.pop("clean", None)
+    wrong = [name for name, values in labels.items() if len(values) != rows]
     if wrong:
-        raise InputError([f"{path}: {n} has {len(found[n]):,} labels; expected {rows:,}." for n in wrong])
-    return {name: values.astype(np.int64) for name, values in found.items()}
+        raise InputError([f"{path}: {n} has {len(labels[n]):,} labels; expected {rows:,}." for n in wrong])
+    return {name: values.astype(np.int64) for name, values in labels.items()}
 
 
 def _torch_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read a dictionary of arrays that torch saved, and nothing else."""
+    """Read a dictionary of arrays that torch saved; no other class is loaded."""
     import torch
 
     allowed = [np._core.multiarray._reconstruct, np.ndarray, np.dtype, type(np.dtype(np.int64))]  # type: ignore[attr-defined]
@@ -243,5 +249,5 @@ def keyed_labels(path: Path) -> dict[str, int]:
 
 
 def rows_of(path: Path) -> list[list[str]]:
-    """Rows of a tab-separated file without its header."""
+    """Return the rows of a tab-separated file without its header."""
     return list(csv.reader(lines_of(path)[1:], delimiter="\t"))

@@ -1,7 +1,7 @@
-"""Plain loaders of the data sets that the methods are compared on. Nothing is downloaded.
+"""Loaders of the data sets that the methods are compared on. Nothing is downloaded.
 
-Each takes the folder that holds the data in its official layout, checks that the files are there, and returns a
-`DataSet`: images by number, labels, and what is known of their truth.
+Each takes the folder that holds the data in its official layout, checks that the files exist, and returns a
+`DataSet`: images by number, and true, noisy or verified labels.
 
 n images of a part, S pixels per side, C channels.
 """
@@ -43,18 +43,18 @@ CLOTHING1M = (
 
 @dataclass(frozen=True, kw_only=True)
 class DataSet:
-    """What a loader returns.
+    """The images and labels of a data set.
 
     Attributes
     ----------
     name, classes
         Of the data set and its K classes.
     train, test
-        The labels of `train` are true, or, where `real_noise`, the noisy ones that the data set comes with.
+        The labels of `train` are true; where `real_noise`, they are the noisy ones of the data set.
     trusted
-        Images whose labels were verified, where the data set has its own; None otherwise.
+        Images with verified labels, where the data set has them; None otherwise.
     real_noise
-        Whether the training labels are noisy as they are.
+        Whether the training labels are noisy without planted noise.
     human
         Other labels of the training images, by name, (n,) int64.
     """
@@ -72,10 +72,10 @@ class DataSet:
 
 
 def read_cifar10(folder: Path) -> DataSet:
-    """Read ``cifar10.parquet``, ``cifar-10-batches-py/`` or ``cifar10/{train,test}/CLASS/``; human labels if there.
+    """Read ``cifar10.parquet``, ``cifar-10-batches-py/`` or ``cifar10/{train,test}/CLASS/``.
 
-    Human labels are those of CIFAR-10N: ``cifar10n.parquet`` (columns aggre, random1, …, in the order of the
-    training images) or the official ``CIFAR-10_human.pt``.
+    Human labels, where there are some, are those of CIFAR-10N: ``cifar10n.parquet`` (columns aggre, random1, …, in
+    the order of the training images) or the official ``CIFAR-10_human.pt``.
     """
     parts = first_layout(
         folder,
@@ -139,16 +139,16 @@ def read_clothing1m(folder: Path) -> DataSet:
 def read_food101n(folder: Path) -> DataSet:
     """Read Food-101N (``Food-101N_release/``) with the test images of Food-101 (``food-101/``).
 
-    Trusted are the images of ``verified_train.tsv`` whose label was found right (1): of the others only that
-    the label is wrong is known. They leave the training images. Test: ``food-101/meta/test.txt``.
+    Trusted are the images of ``verified_train.tsv`` whose label is right (1); the true label of the others is
+    unknown. No image of that list trains. Test: ``food-101/meta/test.txt``.
     """
-    root, tested = existing_folder(folder / "Food-101N_release"), existing_folder(folder / "food-101")
+    root, test_root = existing_folder(folder / "Food-101N_release"), existing_folder(folder / "food-101")
     classes = tuple(name for name in lines_of(root / "meta" / "classes.txt") if name != "class_name")
     number = {name: k for k, name in enumerate(classes)}
     verified = rows_of(root / "meta" / "verified_train.tsv")
     right = [key for key, verdict in verified if verdict == "1"]
-    seen = {key for key, _ in verified}
-    listed = [row[0] for row in rows_of(root / "meta" / "imagelist.tsv") if row[0] not in seen]
+    verified_keys = {key for key, _ in verified}
+    unverified = [row[0] for row in rows_of(root / "meta" / "imagelist.tsv") if row[0] not in verified_keys]
 
     def part(base: Path, keys: list[str], suffix: str = "") -> Part:
         unknown = sorted({key.split("/")[0] for key in keys} - set(number))
@@ -164,8 +164,8 @@ def read_food101n(folder: Path) -> DataSet:
     return DataSet(
         name="food101n",
         classes=classes,
-        train=part(root, listed),
-        test=part(tested, lines_of(tested / "meta" / "test.txt"), ".jpg"),
+        train=part(root, unverified),
+        test=part(test_root, lines_of(test_root / "meta" / "test.txt"), ".jpg"),
         trusted=part(root, right),
         real_noise=True,
     )
@@ -182,12 +182,12 @@ DATA_SETS: dict[str, Callable[[Path], DataSet]] = {
 
 @functools.lru_cache(maxsize=2)
 def read_data_set(name: str, folder: Path) -> DataSet:
-    """Read a data set of `DATA_SETS` from the folder that holds it; the last ones are kept.
+    """Read a data set of `DATA_SETS` from the folder that holds it; the last two stay in memory.
 
     Raises
     ------
     InputError
-        An unknown name, or files that are missing or do not fit together.
+        An unknown name, or files that are missing or inconsistent.
     """
     if name not in DATA_SETS:
         raise InputError(f"data: got {name!r}; expected one of {', '.join(DATA_SETS)}.")

@@ -1,8 +1,8 @@
-"""Many runs: which ones, in which order, and how they are run so that nothing is run twice.
+"""Grids of runs: which ones, in which order, and their execution, which skips finished runs.
 
 A grid is the product of methods, noises, seeds and, for ablations, numbers of trusted images and warm-up lengths.
-The order is seed by seed, and within a seed MSLG's cells first, then cross-entropy, then the rest: whenever a grid
-is stopped, what is there can be compared.
+The order is seed by seed, and within a seed MSLG's cells first, then cross-entropy, then the rest: the results of a
+grid that was stopped can be compared.
 """
 
 import itertools
@@ -31,19 +31,19 @@ Report = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """Which runs.
+    """A product of runs.
 
     Attributes
     ----------
     base
-        Everything that all runs share, as keywords of `RunSettings`.
+        The settings that all runs share, as keywords of `RunSettings`.
     methods, noises, seeds
-        The product of these; a noise is its name and its ratio.
+        The factors of the product; a noise is its name and its ratio.
     options
         Settings of methods, by method.
     trusted, warmup_epochs
-        Numbers of trusted images, of which the share that `base` holds out stays the same; lengths of MSLG's
-        warm-up, which concern that method alone. Empty: as in `base` and `options`.
+        For ablations: numbers of trusted images, with the held-out share of `base`, and lengths of the warm-up of
+        MSLG, which other methods ignore. Empty: as in `base` and `options`.
     """
 
     base: Mapping[str, Any]
@@ -67,13 +67,11 @@ class Grid:
             raise SettingError(
                 f"option of {unknown[0]!r}: no such method; expected one of {', '.join(METHODS)}."
             )
-        rank = {name: place for place, name in enumerate([*FIRST, *METHODS])}
-        methods = sorted(
-            self.methods, key=lambda name: FIRST.index(name) if name in FIRST else rank.get(name, 0)
-        )
+        rank = {name: number for number, name in enumerate(dict.fromkeys([*FIRST, *METHODS]))}
+        methods = sorted(self.methods, key=lambda name: rank.get(name, 0))
         cells: dict[str, RunSettings] = {}
         for seed, method, (noise, ratio) in itertools.product(self.seeds, methods, self.noises):
-            one = RunSettings(
+            settings = RunSettings(
                 **self.base,
                 method=method,
                 noise=noise,
@@ -81,23 +79,23 @@ class Grid:
                 seed=seed,
                 options=dict(self.options.get(method, {})),
             )
-            cells |= {cell.key(): cell for cell in self._ablated(one)}
+            cells |= {cell.key(): cell for cell in self._ablations(settings)}
         return list(cells.values())
 
-    def _ablated(self, one: RunSettings) -> Iterator[RunSettings]:
-        kept = one.held_out / one.trusted if one.trusted else 0.0
-        for trusted in self.trusted or [one.trusted]:
-            cell = replace(one, trusted=trusted, held_out=round(kept * trusted))
-            if one.method != "mslg" or not self.warmup_epochs:
+    def _ablations(self, settings: RunSettings) -> Iterator[RunSettings]:
+        held_out_share = settings.held_out / settings.trusted if settings.trusted else 0.0
+        for trusted in self.trusted or [settings.trusted]:
+            cell = replace(settings, trusted=trusted, held_out=round(held_out_share * trusted))
+            if settings.method != "mslg" or not self.warmup_epochs:
                 yield cell
                 continue
             for warmup in self.warmup_epochs:
-                yield replace(cell, options={**one.options, "warmup_epochs": warmup})
+                yield replace(cell, options={**settings.options, "warmup_epochs": warmup})
 
 
 GRIDS: dict[str, Grid] = {
-    # The settings of the paper. Of 5,000 images of the test split that are not tested on, 4,000 are trusted and the
-    # others choose the epoch. Ties go to the last class, as in the authors' code.
+    # The settings of the paper. Half of the test split measures the accuracy; of the other 5,000 images, 4,000 are
+    # trusted and 1,000 choose the epoch. Ties go to the last class, as in the authors' code.
     "cifar10": Grid(
         base={
             "data": "cifar10",
@@ -116,8 +114,8 @@ GRIDS: dict[str, Grid] = {
         noises=[(noise, ratio) for noise in ("feature_dependent", "uniform") for ratio in RATIOS],
         seeds=(0,),
     ),
-    # For a CPU: a small network on a twelfth of Fashion-MNIST. Options differ from the papers' where that was
-    # better on unused training images (PENCIL), or saves time (MLNT).
+    # For a CPU: a small network on a twelfth of Fashion-MNIST. Options differ from the papers' where others were
+    # better on unused training images (PENCIL) or save time (MLNT).
     "fashion_mnist": Grid(
         base={"epochs": 20}, options={"pencil": {"label_rate": 3000.0}, "mlnt": {"synthetic_sets": 2}}
     ),
@@ -141,18 +139,18 @@ def run_cells(
     Parameters
     ----------
     threads
-        Of torch in each process; None leaves torch's own choice.
+        Threads of torch in each process; None takes torch's default.
     jobs
-        Runs at a time, in processes of their own beyond 1; several small runs fill one GPU better than one.
+        Runs at a time, each in a separate process if above 1; several small runs fill a GPU better than one.
     stop_after
-        Minutes after which no run is started any more.
+        Minutes after which no run is started.
     report
         Receives every new row.
 
     Raises
     ------
     LabelfixError
-        From a run whose settings or data are at fault; rows that were finished stay.
+        From a run whose settings or data are at fault; the rows of finished runs stay.
     """
     finished = finished_keys(out)
     waiting = [cell for cell in cells if cell.key() not in finished]
@@ -166,15 +164,17 @@ def run_cells(
 
 
 def _rows(
-    cells: list[RunSettings], place: tuple[str, str, int | None], jobs: int, deadline: float | None
+    cells: list[RunSettings], options: tuple[str, str, int | None], jobs: int, deadline: float | None
 ) -> Iterator[dict[str, Any]]:
+    """Yield the row of every finished run; `options` are folder, device and threads of `_run_one`."""
+
     def may_start() -> bool:
         return deadline is None or time.monotonic() < deadline
 
     if jobs <= 1:
         for cell in cells:
             if may_start():
-                yield _run_one(cell, *place)
+                yield _run_one(cell, *options)
         return
     context = multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
@@ -182,7 +182,7 @@ def _rows(
         try:
             while True:
                 for cell in itertools.islice(queue, jobs - len(running) if may_start() else 0):
-                    running.add(pool.submit(_run_one, cell, *place))
+                    running.add(pool.submit(_run_one, cell, *options))
                 if not running:
                     return
                 done, running = wait(running, return_when=FIRST_COMPLETED)

@@ -1,7 +1,7 @@
-"""``labelfix bench labels``: verdicts next to what people use now, on the same features and trusted rows.
+"""``labelfix bench labels``: verdicts of labelfix and of other methods, on the same features and trusted rows.
 
 Data sets come from the folder that LABELFIX_DATA names. Every method sees the same features and the same trusted
-rows; all are judged on the other rows, in paired draws. cleanlab is judged three times: on the out-of-fold
+rows, and is evaluated on the other rows, in paired draws. cleanlab is evaluated three times: on the out-of-fold
 probabilities of scikit-learn's logistic regression, with the best of a few penalties and with the default one, and
 on those that labelfix itself computes from the given labels.
 
@@ -65,9 +65,9 @@ SUITE = (
 )
 IMAGE_SIDE = 128
 FORWARD_ROUNDS = 4
-# Inverse penalties of scikit-learn's logistic regression, its default first.
-STRENGTHS = (1.0, 0.01, 0.001, 0.0003, 0.0001)
-OPPONENT_FOLDS = 5
+# Inverse penalties C of scikit-learn's logistic regression, its default first.
+INVERSE_PENALTIES = (1.0, 0.01, 0.001, 0.0003, 0.0001)
+REGRESSION_FOLDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,22 +81,22 @@ class LabelTask:
 
     @cached_property
     def regressions(self) -> dict[float, np.ndarray]:
-        """Out-of-fold probabilities (N, K) by `STRENGTHS`, as users of cleanlab get them: with scikit-learn.
+        """Out-of-fold probabilities (N, K) of scikit-learn's regression by C, the usual input of cleanlab.
 
-        They know the given labels alone, so that they are the same in all draws of the trusted rows.
+        They use given labels alone, so they are the same in all draws of the trusted rows.
         """
         features = self.features.astype(np.float32)
-        found = {}
-        for strength in STRENGTHS:
-            model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
-            found[strength] = cross_val_predict(
-                model, features, self.given, cv=OPPONENT_FOLDS, method="predict_proba"
+        probs = {}
+        for c in INVERSE_PENALTIES:
+            model = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=1000))
+            probs[c] = cross_val_predict(
+                model, features, self.given, cv=REGRESSION_FOLDS, method="predict_proba"
             )
-        return found
+        return probs
 
     @cached_property
     def best_regression(self) -> np.ndarray:
-        """Those of `regressions` under which the given labels are likeliest."""
+        """Those of `regressions` with the highest likelihood of the given labels."""
         return min(self.regressions.values(), key=lambda probs: log_loss(self.given, probs))
 
 
@@ -104,7 +104,7 @@ class LabelTask:
 
 
 def read_task(name: str, data: Path, rows: int, progress: Progress) -> LabelTask:
-    """Read the first `rows` training rows of a data set of `SUITE`; noise is drawn over all rows first.
+    """Read the first `rows` training rows of a data set of `SUITE`; noise is planted in all rows before.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def _given_labels(name: str, source: str, data: Path, true: np.ndarray) -> np.nd
 
 
 def _features(path: Path, rows: int, progress: Progress) -> np.ndarray:
-    """Features of the first rows by labelfix's own extraction, through its store, so that they are kept."""
+    """Return the features of the first rows, extracted and cached as `labelfix clean` does."""
     table = pq.read_table(path, columns=["split", "image"])
     images = table.filter(np.asarray(table["split"]) == "train")["image"].slice(0, rows)
     folder = cache_folder(None) / "benchmark" / path.stem
@@ -163,30 +163,30 @@ def _features(path: Path, rows: int, progress: Progress) -> np.ndarray:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Answer:
-    """What a method says: posteriors (N, K), suspicion (N,) higher is worse, flags (N,), repaired labels (N,)."""
+class _Output:
+    """Posteriors (N, K), issue scores (N,; higher is worse), flags (N,) and corrected labels (N,) of a method."""
 
     posterior: np.ndarray
-    suspicion: np.ndarray
+    issue_score: np.ndarray
     flagged: np.ndarray
-    repaired: np.ndarray
+    corrected: np.ndarray
 
 
 def compare(task: LabelTask, *, trusted: int, draw: int) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield (method, figures) for one draw of `trusted` rows, evaluated on the other rows."""
     rng = np.random.default_rng(1000 + draw)
     rows = np.sort(rng.permutation(len(task.true))[:trusted])
-    known = np.full(len(task.true), -1)
-    known[rows] = task.true[rows]
+    trusted_labels = np.full(len(task.true), -1)
+    trusted_labels[rows] = task.true[rows]
     data = LabelledFeatures(
         features=task.features,
         given=task.given,
-        trusted=known,
-        hashes=hash_keys(map(str, range(len(known))), draw),
+        trusted=trusted_labels,
+        hashes=hash_keys(map(str, range(len(trusted_labels))), draw),
         num_classes=int(task.true.max()) + 1,
     )
     device = choose_device("auto")
-    fold = stratified_folds(data.hashes, known, HeadConfig.folds)
+    fold = stratified_folds(data.hashes, trusted_labels, HeadConfig.folds)
     mslg = cross_fit_head(data, fold, HeadConfig(), seed=draw, device=device, progress=SilentProgress())
     prior_rows = VerdictConfig().prior_rows
     fitter = CrossFitter(data, fold, device)
@@ -200,7 +200,7 @@ def compare(task: LabelTask, *, trusted: int, draw: int) -> Iterator[tuple[str, 
         folds=fold,
         evidence={**evidence, "mslg": mslg},
     )
-    answers: dict[str, Callable[[], _Answer]] = {
+    outputs: dict[str, Callable[[], _Output]] = {
         "labelfix": lambda: _by_posterior(judged.soft_label, task.given),
         "cleanlab": lambda: _cleanlab(task.best_regression, task.given),
         "cleanlab, C = 1": lambda: _cleanlab(task.regressions[1.0], task.given),
@@ -212,19 +212,18 @@ def compare(task: LabelTask, *, trusted: int, draw: int) -> Iterator[tuple[str, 
         "MSLG alone": lambda: _by_posterior(mslg, task.given),
         "labels alone": lambda: _labels_alone(task, rows),
     }
-    others = known < 0
+    untrusted = trusted_labels < 0
     for name in METHODS:
-        yield name, _figures(answers[name](), task, others)
+        yield name, _figures(outputs[name](), task, untrusted)
 
 
 def means_over_data(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Return method -> figure -> mean over data sets, of means over draws; sets without noise are left out.
 
-    `rows` hold data, method and the figures, AP None where nothing can be ranked. Empty where no set has noise.
+    `rows` have data, method and the figures; AP is None where no label is wrong. Empty where no set has noise.
     """
-    noisy = [row for row in rows if row["AP"] is not None]
     values: dict[str, dict[str, dict[str, list[float]]]] = {}
-    for row in noisy:
+    for row in (row for row in rows if row["AP"] is not None):
         for figure in FIGURES:
             by_data = values.setdefault(row["method"], {}).setdefault(figure, {})
             by_data.setdefault(row["data"], []).append(row[figure])
@@ -234,24 +233,26 @@ def means_over_data(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, fl
     }
 
 
-def _by_posterior(posterior: np.ndarray, given: np.ndarray) -> _Answer:
+def _by_posterior(posterior: np.ndarray, given: np.ndarray) -> _Output:
     predicted = posterior.argmax(1)
-    suspicion = 1 - posterior[np.arange(len(given)), given]
-    return _Answer(posterior=posterior, suspicion=suspicion, flagged=predicted != given, repaired=predicted)
+    issue_score = 1 - posterior[np.arange(len(given)), given]
+    return _Output(
+        posterior=posterior, issue_score=issue_score, flagged=predicted != given, corrected=predicted
+    )
 
 
-def _cleanlab(probs: np.ndarray, given: np.ndarray) -> _Answer:
+def _cleanlab(probs: np.ndarray, given: np.ndarray) -> _Output:
     """Defaults of cleanlab: ranking by self-confidence, `find_label_issues`, the argmax where it flags."""
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_self_confidence_for_each_label
 
     probs = probs / probs.sum(1, keepdims=True, dtype=np.float64)
     flagged = find_label_issues(given, probs, n_jobs=1)
-    return _Answer(
+    return _Output(
         posterior=probs,
-        suspicion=1 - get_self_confidence_for_each_label(given, probs),
+        issue_score=1 - get_self_confidence_for_each_label(given, probs),
         flagged=flagged,
-        repaired=np.where(flagged, probs.argmax(1), given),
+        corrected=np.where(flagged, probs.argmax(1), given),
     )
 
 
@@ -260,7 +261,7 @@ def _forward(
 ) -> np.ndarray:
     """Forward correction with the trusted transition matrix (Patrini et al. 2017), by expectation-maximisation.
 
-    Maximising sum_i log sum_k f_k(x_i) T[k, g_i] is EM with targets proportional to f_k T[k, g_i].
+    EM with targets proportional to f_k T[k, g_i] maximises sum_i log sum_k f_k(x_i) T[k, g_i].
     """
     ones = np.ones(len(rows))
     matrix = Transition.fit(
@@ -273,25 +274,26 @@ def _forward(
     return probs
 
 
-def _labels_alone(task: LabelTask, rows: np.ndarray) -> _Answer:
-    """The given labels, as sure of themselves as the trusted rows say."""
+def _labels_alone(task: LabelTask, rows: np.ndarray) -> _Output:
+    """Return the given labels, all with the confidence that the trusted rows support."""
     num_classes = int(task.true.max()) + 1
-    right = (np.sum(task.given[rows] == task.true[rows]) + 1) / (len(rows) + 2)
-    posterior = np.full((len(task.given), num_classes), (1 - right) / (num_classes - 1), np.float32)
-    posterior[np.arange(len(task.given)), task.given] = right
-    nothing = np.zeros(len(task.given), bool)
-    return _Answer(posterior=posterior, suspicion=nothing.astype(float), flagged=nothing, repaired=task.given)
+    accuracy = (np.sum(task.given[rows] == task.true[rows]) + 1) / (len(rows) + 2)
+    posterior = np.full((len(task.given), num_classes), (1 - accuracy) / (num_classes - 1), np.float32)
+    posterior[np.arange(len(task.given)), task.given] = accuracy
+    none = np.zeros(len(task.given), bool)
+    return _Output(posterior=posterior, issue_score=none.astype(float), flagged=none, corrected=task.given)
 
 
-def _figures(answer: _Answer, task: LabelTask, others: np.ndarray) -> dict[str, float]:
-    wrong, flagged = (task.given != task.true)[others], answer.flagged[others]
-    true, posterior = task.true[others], answer.posterior[others]
-    chance = posterior[np.arange(len(true)), true]
+def _figures(output: _Output, task: LabelTask, rows: np.ndarray) -> dict[str, float]:
+    """Return the values of `FIGURES` on `rows` (N,) bool."""
+    wrong, flagged = (task.given != task.true)[rows], output.flagged[rows]
+    true, posterior = task.true[rows], output.posterior[rows]
+    likelihood = posterior[np.arange(len(true)), true]
     values = (
-        average_precision_score(wrong, answer.suspicion[others]) if wrong.any() else float("nan"),
+        average_precision_score(wrong, output.issue_score[rows]) if wrong.any() else float("nan"),
         2 * (wrong & flagged).sum() / max(wrong.sum() + flagged.sum(), 1),
-        (answer.repaired[others] == true).mean(),
-        -np.log(np.maximum(chance.astype(np.float64), 1e-7)).mean(),
+        (output.corrected[rows] == true).mean(),
+        -np.log(np.maximum(likelihood.astype(np.float64), 1e-7)).mean(),
         calibration_error(posterior.max(1), posterior.argmax(1) == true),
         flagged.mean(),
     )

@@ -1,4 +1,4 @@
-"""Networks of the experiments that the benchmarks repeat."""
+"""Networks of the published experiments and of the benchmarks."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def cifar_network(num_classes: int, channels: int = 3) -> nn.Sequential:
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     num_inputs = channels
     for block, widths in enumerate(_WIDTHS, start=1):
-        for place, width in enumerate(widths, start=1):
-            name = f"{block}_{place}"
+        for layer, width in enumerate(widths, start=1):
+            name = f"{block}_{layer}"
             conv = nn.Conv2d(num_inputs, width, kernel_size=3, padding=1)
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
             layers[f"conv{name}"] = conv
@@ -46,7 +46,7 @@ def cifar_network(num_classes: int, channels: int = 3) -> nn.Sequential:
 
 
 def small_network(num_classes: int, channels: int = 1) -> nn.Sequential:
-    """Build a network for experiments on a CPU: three 3x3 convolutions of stride 2 with batch norm, mean, linear.
+    """Build a network for a CPU: three 3x3 convolutions of stride 2 with batch norm, global mean, linear layer.
 
     It maps images (B, channels, S, S) to logits (B, num_classes); a step of cross-entropy at batch 128 on 28 x 28
     takes about 10 ms of one core.
@@ -67,7 +67,7 @@ NAMED_NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {
     "cifar-8": cifar_network,
     "small": small_network,
 }
-"""Networks of our own by name, from the number of classes and of channels."""
+"""Networks that are not in timm, by name; each takes the number of classes and of channels."""
 
 
 def build_network(name: str, num_classes: int, *, channels: int = 3, checkpoint: str = "") -> nn.Module:
@@ -83,7 +83,7 @@ def build_network(name: str, num_classes: int, *, channels: int = 3, checkpoint:
     SettingError
         An unknown name, or a checkpoint for a network that takes none.
     BackboneError
-        A checkpoint that does not exist or does not fit.
+        A checkpoint that does not exist or does not match the network.
     """
     import timm
 

@@ -1,7 +1,7 @@
-"""Planted label noise: what is drawn, and what was drawn.
+"""Planted label noise of several kinds, and its measured properties.
 
 Every function takes true labels (N,) int64 of K classes and a share of rows, gives exactly ``round(ratio * N)``
-rows another class, and returns a `PlantedNoise`, which measures what was achieved. Numpy alone, no torch.
+rows another class, and returns a `PlantedNoise` with the achieved share and transition matrix. Numpy, no torch.
 
 N rows, K classes.
 """
@@ -26,10 +26,10 @@ __all__ = [
 
 
 class Ties(StrEnum):
-    """Which class wins among those with equal scores.
+    """Which of the classes with equal scores counts as the best.
 
-    ``random``: each as likely, by the seed. ``last``: the one with the highest number, as reading an ascending
-    sort of a row from its end gives; where scores are saturated, most of the noise then ends in one class.
+    ``random``: each with equal probability, by the seed. ``last``: the one with the highest number, as in the last
+    entry of an ascending sort; where scores are saturated, most of the noise then goes to one class.
     """
 
     RANDOM = "random"
@@ -38,7 +38,7 @@ class Ties(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class PlantedNoise:
-    """Noisy labels and what they are like.
+    """Noisy labels and their measured noise.
 
     Attributes
     ----------
@@ -49,10 +49,10 @@ class PlantedNoise:
     transition
         (K, K) shares P(noisy label | true label); the row of a class that does not occur is that of the identity.
     tied_rows
-        Rows among which scores could not decide who is flipped: those with exactly the last score that was
-        flipped, where some were flipped and some were not; 0 without such a tie.
+        Rows whose score equals the lowest one of the flipped rows, where only some of them are flipped; 0 without
+        such a tie.
     tied_classes
-        Flipped rows whose new class had a rival with exactly the same score.
+        Flipped rows in which another class has exactly the score of the new class.
     """
 
     labels: np.ndarray
@@ -85,21 +85,21 @@ class PlantedNoise:
 
 
 def uniform_noise(labels: np.ndarray, ratio: float, *, num_classes: int, seed: int) -> PlantedNoise:
-    """Give a random share of the rows one of the other classes, all as likely.
+    """Give a random share of the rows one of the other classes, each with equal probability.
 
     Raises
     ------
     SettingError
         A ratio outside [0, 1], or fewer than two classes.
     """
-    chosen, rng = _chosen(len(labels), ratio, num_classes, seed)
+    chosen, rng = _random_rows(len(labels), ratio, num_classes, seed)
     noisy = labels.copy()
     noisy[chosen] = (labels[chosen] + rng.integers(1, num_classes, len(chosen))) % num_classes
     return PlantedNoise.measure(labels, noisy, num_classes)
 
 
 def pairs_to_next(num_classes: int) -> np.ndarray:
-    """Return (K,) partners by which every class is mistaken for the next one, the last for the first."""
+    """Return (K,) partners: every class is mistaken for the next one, the last for the first."""
     return (np.arange(num_classes) + 1) % num_classes
 
 
@@ -131,7 +131,7 @@ def pair_noise(
             f"{num_classes} classes."
         )
     eligible = np.flatnonzero(partner_K[labels] != labels)
-    chosen, _ = _chosen(len(eligible), ratio, num_classes, seed)
+    chosen, _ = _random_rows(len(eligible), ratio, num_classes, seed)
     noisy = labels.copy()
     noisy[eligible[chosen]] = partner_K[labels[eligible[chosen]]]
     return PlantedNoise.measure(labels, noisy, num_classes)
@@ -140,13 +140,13 @@ def pair_noise(
 def feature_dependent_noise(
     labels: np.ndarray, ratio: float, *, scores: np.ndarray, seed: int, ties: Ties = Ties.RANDOM
 ) -> PlantedNoise:
-    """Give a share of the rows the class that a classifier takes them for.
+    """Give a share of the rows the class that a classifier confuses them with.
 
-    Rows whose top class under `scores` (N, K) is wrong get that class, the most confident first. If they do not
-    suffice, the others with the largest second score get their second class. Source: Algan & Ulusoy, "Label
-    Noise Types and Their Effects on Deep Learning", arXiv 2003.10471, and the code of arXiv 2007.05836. There
-    ties fall as the sorting routine leaves them. Here those among rows are broken by `seed`, those among the
-    classes of a row by `ties`, and both are counted.
+    Rows whose top class under `scores` (N, K) is wrong get that class, the most confident first. If these are too
+    few, the other rows with the largest second scores get their second class. Source: Algan & Ulusoy, "Label
+    Noise Types and Their Effects on Deep Learning", arXiv 2003.10471, and the code of arXiv 2007.05836, where the
+    sorting routine breaks ties. Here `seed` breaks ties among rows and `ties` those among the classes of a row;
+    both are counted.
 
     Raises
     ------
@@ -159,15 +159,15 @@ def feature_dependent_noise(
         )
     if not np.isfinite(scores).all():
         raise SettingError("scores: some are not finite numbers; expected scores of a classifier.")
-    wanted = _count(len(labels), ratio)
+    remaining = _num_noisy(len(labels), ratio)
     best, second = _two_best(scores, seed, Ties(ties))
     rows = np.arange(len(labels))
     priority = np.random.default_rng([seed, 2]).permutation(len(labels))
     noisy, tied_rows = labels.copy(), 0
-    for rows_of, target in ((rows[best != labels], best), (rows[best == labels], second)):
-        taken, tied = _highest(rows_of, scores[rows_of, target[rows_of]], wanted, priority)
-        noisy[taken] = target[taken]
-        wanted, tied_rows = wanted - len(taken), tied_rows + tied
+    for candidates, target in ((rows[best != labels], best), (rows[best == labels], second)):
+        flipped, tied = _highest(candidates, scores[candidates, target[candidates]], remaining, priority)
+        noisy[flipped] = target[flipped]
+        remaining, tied_rows = remaining - len(flipped), tied_rows + tied
     return PlantedNoise.measure(
         labels,
         noisy,
@@ -185,23 +185,25 @@ NOISES: dict[str, Callable[..., PlantedNoise]] = {
 """The planted kinds by name."""
 
 
-def _count(rows: int, ratio: float) -> int:
+def _num_noisy(rows: int, ratio: float) -> int:
     if not 0 <= ratio <= 1:
         raise SettingError(f"ratio: got {ratio}; expected a share from 0 to 1.")
     return round(ratio * rows)
 
 
-def _chosen(rows: int, ratio: float, num_classes: int, seed: int) -> tuple[np.ndarray, np.random.Generator]:
+def _random_rows(
+    rows: int, ratio: float, num_classes: int, seed: int
+) -> tuple[np.ndarray, np.random.Generator]:
     if num_classes < 2:
         raise SettingError(
             f"num_classes: got {num_classes}; expected at least 2, as labels must become wrong."
         )
     rng = np.random.default_rng(seed)
-    return rng.permutation(rows)[: _count(rows, ratio)], rng
+    return rng.permutation(rows)[: _num_noisy(rows, ratio)], rng
 
 
 def _two_best(scores: np.ndarray, seed: int, ties: Ties) -> tuple[np.ndarray, np.ndarray]:
-    """Classes (N,) of the largest and of the second score."""
+    """Return the classes (N,) of the largest and of the second largest score."""
     if ties is Ties.RANDOM:
         order = np.random.default_rng([seed, 1]).random(scores.shape)
     else:
@@ -211,20 +213,20 @@ def _two_best(scores: np.ndarray, seed: int, ties: Ties) -> tuple[np.ndarray, np
 
 
 def _highest(
-    rows: np.ndarray, values: np.ndarray, wanted: int, priority: np.ndarray
+    rows: np.ndarray, values: np.ndarray, count: int, priority: np.ndarray
 ) -> tuple[np.ndarray, int]:
-    """Return the rows of the `wanted` largest values, and how many rows tied across the border."""
-    if wanted <= 0 or not len(rows):
+    """Return the rows of the `count` largest values, and the number of rows that tie with the next one."""
+    if count <= 0 or not len(rows):
         return rows[:0], 0
     order = np.lexsort((priority[rows], values))[::-1]
-    if wanted >= len(rows):
+    if count >= len(rows):
         return rows, 0
-    border, next_ = values[order[wanted - 1]], values[order[wanted]]
-    return rows[order[:wanted]], int((values == border).sum()) if border == next_ else 0
+    last, next_ = values[order[count - 1]], values[order[count]]
+    return rows[order[:count]], int((values == last).sum()) if last == next_ else 0
 
 
 def _tied_classes(labels: np.ndarray, noisy: np.ndarray, scores: np.ndarray) -> int:
-    """Flipped rows where a class other than the true one scored exactly as the new one did."""
+    """Count the flipped rows where a class other than the true one has exactly the score of the new one."""
     flipped = np.flatnonzero(noisy != labels)
     rival = scores[flipped] == scores[flipped, noisy[flipped]][:, None]
     rival[np.arange(len(flipped)), noisy[flipped]] = False

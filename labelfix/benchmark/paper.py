@@ -1,7 +1,7 @@
-"""The published figures that ours are put next to.
+"""Published results for comparison.
 
-``paper_tables.csv`` is a table of facts: test accuracies in percent from the tables of Algan & Ulusoy, "Meta Soft
-Label Generation for Noisy Labels", ICPR 2020, arXiv 2007.05836. A run that failed there is ``fail``.
+``paper_tables.csv`` holds test accuracies in percent from the tables of Algan & Ulusoy, "Meta Soft
+Label Generation for Noisy Labels", ICPR 2020, arXiv 2007.05836. A failed run is ``fail``.
 """
 
 import csv

@@ -1,8 +1,6 @@
 """Test accuracy over epochs, one picture per data set, noise and set-up. Needs matplotlib (``labelfix[bench]``)."""
 
 import hashlib
-import os
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,14 +9,15 @@ import numpy as np
 
 from labelfix.benchmark.table import setup_of, variants
 from labelfix.errors import InputError, OutputError
+from labelfix.system.files import write_new_file
 
-__all__ = ["draw_curves"]
+__all__ = ["plot_curves"]
 
 Row = dict[str, Any]
 
 
-def draw_curves(rows: Sequence[Row], folder: Path, *, force: bool = False) -> list[Path]:
-    """Draw mean test accuracies with a band of one standard deviation, as SVG, and return the files.
+def plot_curves(rows: Sequence[Row], folder: Path, *, force: bool = False) -> list[Path]:
+    """Plot mean test accuracies with a band of one standard deviation, as SVG, and return the files.
 
     Raises
     ------
@@ -35,35 +34,35 @@ def draw_curves(rows: Sequence[Row], folder: Path, *, force: bool = False) -> li
     for row in rows:
         if not row["failed"]:
             groups.setdefault((_name(row), setup_of(row)), []).append(row)
-    several = len({setup for _, setup in groups}) > 1
-    wanted = {
-        folder / f"{name}{'-' + _digest(setup) if several else ''}.svg": group
+    several_setups = len({setup for _, setup in groups}) > 1
+    pictures = {
+        folder / f"{name}{'-' + _digest(setup) if several_setups else ''}.svg": group
         for (name, setup), group in groups.items()
     }
-    present = [str(path) for path in wanted if path.exists()]
+    present = [str(path) for path in pictures if path.exists()]
     if present and not force:
         raise OutputError(
             f"{', '.join(present)}: already there. Choose another folder, or replace with --force."
         )
-    # a fixed salt and no date: the same results give the same bytes
+    # a fixed salt and no date: equal results give equal bytes
     with mpl.rc_context({"svg.hashsalt": "labelfix", "font.size": 9}):
-        for path, group in wanted.items():
-            _draw(group, path)
-    return list(wanted)
+        for path, group in pictures.items():
+            _plot(group, path, force=force)
+    return list(pictures)
 
 
-def _draw(rows: Sequence[Row], path: Path) -> None:
+def _plot(rows: Sequence[Row], path: Path, *, force: bool) -> None:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    for place, (name, method, own) in enumerate(variants(rows)):
-        curves = [row["history"]["test_accuracy"] for row in own]
+    for number, (name, method, method_rows) in enumerate(variants(rows)):
+        curves = [row["history"]["test_accuracy"] for row in method_rows]
         length = min(map(len, curves))
         values = 100 * np.array([curve[:length] for curve in curves])
         mean, std, epochs = values.mean(0), values.std(0), np.arange(1, length + 1)
-        style = {"color": f"C{place % 10}", "linestyle": "-" if place < 10 else "--"}
+        style = {"color": f"C{number % 10}", "linestyle": "-" if number < 10 else "--"}
         (line,) = axes.plot(epochs, mean, label=f"{name} (n={len(curves)})", **style)  # type: ignore[arg-type]
         if method == "mslg":
             line.set_linewidth(2.5)
@@ -74,15 +73,11 @@ def _draw(rows: Sequence[Row], path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, title=f"{first['network']}")
     FigureCanvasSVG(figure)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(temporary, format="svg", metadata={"Date": None})
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}).") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_new_file(
+        path,
+        lambda temporary: figure.savefig(temporary, format="svg", metadata={"Date": None}),
+        force=force,
+    )
 
 
 def _name(row: Row) -> str:

@@ -1,7 +1,7 @@
 """The results file: one finished run is one line of JSON, appended as a whole.
 
-A line that a crash cut short has no line break at its end; it is dropped by the next reader and writer. Several
-processes may append to one file.
+A line that a crash cut short has no line break at its end; the next reader or writer drops it. Several processes
+may append to one file.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a results file in their order, of those with one key the last; none without a file.
+    """Return the rows of a results file in their order, the last one of every key; none without a file.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def finished_keys(path: Path) -> set[str]:
-    """Return the keys of the runs that need not be run again."""
+    """Return the keys of the finished runs."""
     return {row["key"] for row in read_rows(path)}
 
 

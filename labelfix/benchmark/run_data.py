@@ -1,4 +1,4 @@
-"""The images of a run: which ones train, are trusted, choose the epoch and test, and the noise that is planted.
+"""The data of a run: training, trusted, held-out and test images, and the planted noise.
 
 N training rows, M trusted rows, K classes.
 """
@@ -22,7 +22,7 @@ from labelfix.images.loading import ImageSource
 from labelfix.images.pixel_store import HeldPixels, PixelStore, decode_images
 from labelfix.system.progress import SilentProgress
 
-__all__ = ["RunData", "gather"]
+__all__ = ["RunData", "prepare_data"]
 
 FILE_SIDE = 32
 FILE_BUDGET = 16.0  # GiB of decoded image files that are kept
@@ -30,9 +30,9 @@ FILE_BUDGET = 16.0  # GiB of decoded image files that are kept
 
 @dataclass(frozen=True, kw_only=True)
 class RunData:
-    """Images by number and their roles; `true` is None where nobody knows.
+    """Images by number and the labels of every part; `true` is None where the true labels are unknown.
 
-    Numbers count training images, then trusted ones, held-out ones and those of the test.
+    Training images come first, then trusted ones, held-out ones and those of the test.
     """
 
     classes: tuple[str, ...]
@@ -56,7 +56,7 @@ class RunData:
         return torch.arange(first, first + sizes[part])
 
 
-def gather(settings: RunSettings, folder: Path, device: torch.device) -> RunData:
+def prepare_data(settings: RunSettings, folder: Path, device: torch.device) -> RunData:
     """Choose the images by the seed, decode them and plant the noise.
 
     Raises
@@ -64,22 +64,22 @@ def gather(settings: RunSettings, folder: Path, device: torch.device) -> RunData
     InputError
         When files are missing, or there are too few images.
     SettingError
-        When settings do not fit the data set.
+        When the data set does not have what the settings ask for.
     """
     data = read_data_set(settings.data, folder)
     train, trusted, test = _choose(data, settings)
     noise, true = _plant(data, train[1], settings, folder)
     pixels, channels = _pixels((train, trusted, test), settings, device)
-    known = trusted[0].labels[trusted[1]]
-    seen = len(known) - settings.held_out
+    trusted_labels = trusted[0].labels[trusted[1]]
+    num_trusted = len(trusted_labels) - settings.held_out
     return RunData(
         classes=data.classes,
         pixels=pixels,
         channels=channels,
         noise=noise,
         true=true,
-        trusted=known[:seen],
-        held_out=known[seen:],
+        trusted=trusted_labels[:num_trusted],
+        held_out=trusted_labels[num_trusted:],
         test=test[0].labels[test[1]],
     )
 
@@ -88,22 +88,22 @@ Chosen = tuple[Part, np.ndarray]
 
 
 def _choose(data: DataSet, settings: RunSettings) -> tuple[Chosen, Chosen, Chosen]:
-    """Return (part, rows) of the training, the trusted and the test images, without any image in two of them."""
+    """Return (part, rows) of the training, the trusted and the test images; no image is in two of them."""
     shuffled = {
         "train": np.random.default_rng(settings.seed).permutation(len(data.train.labels)),
         "test": np.random.default_rng([settings.seed, 1]).permutation(len(data.test.labels)),
     }
     parts = {"train": data.train, "test": data.test}
 
-    def take(place: str, count: int | None, what: str) -> Chosen:
-        there = shuffled[place]
-        if count is not None and count > len(there):
+    def take(split: str, count: int | None, option: str) -> Chosen:
+        rows = shuffled[split]
+        if count is not None and count > len(rows):
             raise InputError(
-                f"{what}: {count:,} images asked for; {settings.data} has {len(there):,} left in its {place} "
+                f"{option}: {count:,} images asked for; {settings.data} has {len(rows):,} left in its {split} "
                 "split. Ask for fewer."
             )
-        rows, shuffled[place] = there[:count], there[count:] if count is not None else there[:0]
-        return parts[place], rows
+        shuffled[split] = rows[count:] if count is not None else rows[:0]
+        return parts[split], rows[:count]
 
     if settings.trusted_from is TrustedFrom.OWN:
         if data.trusted is None:
@@ -116,10 +116,10 @@ def _choose(data: DataSet, settings: RunSettings) -> tuple[Chosen, Chosen, Chose
         raise SettingError(
             f"trusted_from: the training labels of {settings.data} are noisy; expected own or test."
         )
-    others = settings.trusted if settings.trusted_from is TrustedFrom.TRAIN else 0
+    reserved = settings.trusted if settings.trusted_from is TrustedFrom.TRAIN else 0
     if settings.measured_on is MeasuredOn.TRAIN:
-        others += settings.test or 0
-    count = settings.images if settings.images is not None else len(data.train.labels) - others
+        reserved += settings.test or 0
+    count = settings.images if settings.images is not None else len(data.train.labels) - reserved
     train = take("train", count, "images")
     trusted = take(str(settings.trusted_from), settings.trusted, "trusted")
     return train, trusted, take(str(settings.measured_on), settings.test, "test")
@@ -135,8 +135,7 @@ def _plant(
             raise SettingError(
                 f"noise: got {name!r}; the labels of {settings.data} are noisy already: expected 'real'."
             )
-        unknown = PlantedNoise.measure(labels, labels, num_classes)
-        return unknown, None
+        return PlantedNoise.measure(labels, labels, num_classes), None
     if name == "none":
         return PlantedNoise.measure(labels, labels, num_classes), labels
     if name in data.human:
@@ -165,9 +164,9 @@ def _pixels(chosen: Sequence[Chosen], settings: RunSettings, device: torch.devic
         source = ImageSource(
             paths=paths, side=settings.side or FILE_SIDE, interpolation="bilinear", workers=None
         )
-        kept = cache_folder(None) / "benchmark" / f"{settings.data}-{settings.key()}"
+        folder = cache_folder(None) / "benchmark" / f"{settings.data}-{settings.key()}"
         decoded = decode_images(
-            source, paths, kept, budget=FILE_BUDGET, device=device, progress=SilentProgress()
+            source, paths, folder, budget=FILE_BUDGET, device=device, progress=SilentProgress()
         )
         if decoded.unreadable:
             raise InputError(
@@ -175,5 +174,5 @@ def _pixels(chosen: Sequence[Chosen], settings: RunSettings, device: torch.devic
             )
         return decoded.store, 3
     values = np.concatenate([i.pixels(rows) for i, rows in images if not isinstance(i, ImageFiles)])
-    held: Any = torch.from_numpy(values).to(device) if device.type == "cuda" else values
-    return HeldPixels(held, device), values.shape[-1]
+    pixels: Any = torch.from_numpy(values).to(device) if device.type == "cuda" else values
+    return HeldPixels(pixels, device), values.shape[-1]

@@ -1,8 +1,8 @@
 """One run of the benchmark: one method on one data set under one noise, measured after every epoch.
 
-The loop is the same for all methods, and straight: draw the order, augment, let the method step, measure. What is
-random follows from the seed of the settings. Nothing is chosen by the test images: the best epoch is that
-with the highest accuracy on trusted images that the method never sees.
+The loop is the same for all methods: shuffle, augment, let the method step, measure. The seed of the settings
+determines all that is random. Test images choose nothing: the best epoch is the one with the highest accuracy on
+trusted images that the method never sees.
 
 N training rows, M trusted rows, K classes.
 """
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 import labelfix
 from labelfix.benchmark.methods import METHODS, Batch, Method, Task
 from labelfix.benchmark.networks import build_network
-from labelfix.benchmark.run_data import RunData, gather
+from labelfix.benchmark.run_data import RunData, prepare_data
 from labelfix.benchmark.settings import RunSettings
 from labelfix.errors import TrainingError
 from labelfix.images.augmentation import Augmentation
@@ -34,7 +34,7 @@ from labelfix.training.learning_rate import learning_rate
 __all__ = ["execute"]
 
 MEAN, STD = 0.5, 0.25
-CHUNK = 512  # images per forward pass where nothing is learnt
+CHUNK = 512  # images per forward pass of a measurement
 
 Watch = Callable[[int, float], None]
 
@@ -44,7 +44,7 @@ def execute(
 ) -> dict[str, Any]:
     """Run, and return the row of the results file: plain values.
 
-    A run that leaves the finite numbers has the reason under ``failed``, and null in place of later accuracies.
+    A run whose loss is no longer finite ends early, with the reason under ``failed`` and null as final accuracies.
 
     Parameters
     ----------
@@ -53,13 +53,13 @@ def execute(
     watch
         Receives every epoch, counted from 1, and its test accuracy.
     """
-    place = choose_device(device)
-    if place.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(place)
-    data = gather(settings, folder, place)
-    training = _Training(settings, data, place)
+    torch_device = choose_device(device)
+    if torch_device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(torch_device)
+    data = prepare_data(settings, folder, torch_device)
+    training = _Training(settings, data, torch_device)
     begin, failed = time.perf_counter(), None
-    with torch.random.fork_rng([place] if place.type == "cuda" else []):
+    with torch.random.fork_rng([torch_device] if torch_device.type == "cuda" else []):
         try:
             for epoch in range(settings.epochs):
                 training.run_epoch(epoch)
@@ -81,8 +81,8 @@ def execute(
         "noise": _describe_noise(data),
         "images": {p: len(data.numbers(p)) for p in ("train", "trusted", "held_out", "test")},
         "seconds": time.perf_counter() - begin,
-        "peak_mib": _peak_mib(place),
-        "hardware": _hardware(place),
+        "peak_mib": _peak_mib(torch_device),
+        "hardware": _hardware(torch_device),
         "versions": {
             "labelfix": labelfix.__version__,
             "torch": torch.__version__,
@@ -93,7 +93,7 @@ def execute(
 
 
 class _Training:
-    """The loop of one run, and what was measured so far."""
+    """The loop of one run, with the measurements of its finished epochs."""
 
     def __init__(self, settings: RunSettings, data: RunData, device: torch.device):
         self.settings, self.data, self.device = settings, data, device
@@ -121,7 +121,7 @@ class _Training:
         for optimizer in self.method.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        batches = self._draw(epoch)
+        batches = self._shuffled_batches(epoch)
         losses = []
         for rows, pixels in zip(batches, self.data.pixels.batches(batches), strict=True):
             rows = rows.to(self.device)
@@ -139,8 +139,8 @@ class _Training:
         self.method.end_epoch(epoch)
         self._measure(loss, begin)
 
-    def _draw(self, epoch: int) -> tuple[Tensor, ...]:
-        """Shuffle the training images into nearly equal batches."""
+    def _shuffled_batches(self, epoch: int) -> tuple[Tensor, ...]:
+        """Return the training images in random order, in nearly equal batches."""
         numbers = self.data.numbers("train")
         generator = torch.Generator().manual_seed(random_seed(self.settings.seed, epoch, "order"))
         shuffled = numbers[torch.randperm(len(numbers), generator=generator)]
@@ -180,10 +180,9 @@ class _Training:
                 )
             return model.to(self.device).to(memory_format=torch.channels_last)
 
-        def pixels(places: Tensor) -> Tensor:
-            return next(iter(data.pixels.batches([trusted[places]])))
+        def pixels(rows_M: Tensor) -> Tensor:
+            return next(iter(data.pixels.batches([trusted[rows_M]])))
 
-        wrong = math.nan if data.true is None else data.noise.ratio
         return Task(
             network=network,
             optimizer=lambda parameters: torch.optim.SGD(
@@ -195,10 +194,10 @@ class _Training:
             labels=self.labels_N,
             num_classes=len(data.classes),
             epochs=settings.epochs,
-            noise_ratio=wrong,
+            noise_ratio=math.nan if data.true is None else data.noise.ratio,
             trusted_labels=torch.from_numpy(data.trusted).to(self.device),
-            trusted_images=lambda places: self.augmentation(pixels(places)),
-            plain_trusted_images=lambda places: self.augmentation.plain(pixels(places)),
+            trusted_images=lambda rows_M: self.augmentation(pixels(rows_M)),
+            plain_trusted_images=lambda rows_M: self.augmentation.plain(pixels(rows_M)),
             generator=torch.Generator().manual_seed(random_seed(settings.seed, "method")),
             autocast_dtype=self.autocast_dtype,
         )
@@ -225,7 +224,7 @@ def _describe_noise(data: RunData) -> dict[str, Any] | None:
 
 
 def _peak_mib(device: torch.device) -> float:
-    """Memory at its highest: of torch on CUDA, else of this process since it began."""
+    """Return the peak memory: of torch on CUDA, else of this process since its start."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     unit = 2**20 if platform.system() == "Darwin" else 2**10

@@ -1,7 +1,5 @@
-"""Everything that decides what one run of the benchmark gives, and the key by which a result is found again."""
+"""All settings that determine the result of a run of the benchmark, and the key of that result."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
@@ -14,6 +12,7 @@ from labelfix.benchmark.noise import NOISES, Ties
 from labelfix.errors import SettingError
 from labelfix.settings import Augment, LearningRateSchedule
 from labelfix.settings.validation import as_enum, check_above, check_count, setting_error
+from labelfix.system.hashing import value_digest
 
 __all__ = ["MeasuredOn", "RunSettings", "TrustedFrom"]
 
@@ -22,7 +21,7 @@ DTYPES = ("float32", "bfloat16")
 
 
 class TrustedFrom(StrEnum):
-    """Where trusted images come from: training images, the test split (as in the paper), a set of their own."""
+    """The source of trusted images: training images, the test split (as in the paper), or a separate set."""
 
     TRAIN = "train"
     TEST = "test"
@@ -30,7 +29,7 @@ class TrustedFrom(StrEnum):
 
 
 class MeasuredOn(StrEnum):
-    """Which images the accuracy is measured on: ``train`` takes unused training images, to choose settings by."""
+    """The images that measure the accuracy; ``train`` takes unused training images, for the choice of settings."""
 
     TEST = "test"
     TRAIN = "train"
@@ -50,13 +49,13 @@ class RunSettings:
     seed
         Of the choice of images, the noise, the initial weights and the order of training.
     network, checkpoint, side
-        See `build_network`; the side in pixels to which image files are brought (None: 32).
+        See `build_network`; the side in pixels to which image files are resized (None: 32).
     images, test
-        How many images train and test; None takes all there are.
+        How many images train and test; None takes all.
     trusted, held_out, trusted_from
-        Verified images; how many of them serve for choosing the best epoch alone; where they are taken from.
+        The number of verified images; how many of them only choose the best epoch; where they are taken from.
     measured_on
-        See there.
+        See `MeasuredOn`.
     epochs, batch_size, learning_rate, learning_rate_schedule, momentum, weight_decay, augment
         Of stochastic gradient descent, the same for all methods.
     dtype
@@ -141,7 +140,5 @@ class RunSettings:
         return asdict(self) | {"options": dict(self.options)}
 
     def key(self) -> str:
-        """Return 16 hexadecimal digits that follow from all settings, those of the method by their full list."""
-        described = self.as_json() | {"options": asdict(self.method_settings())}
-        content = json.dumps(described, sort_keys=True)
-        return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+        """Return 16 hexadecimal digits that follow from all settings, including the defaults of the method."""
+        return value_digest(self.as_json() | {"options": asdict(self.method_settings())}, digest_size=8)

@@ -1,10 +1,10 @@
 """Time and memory of an MSLG step next to a step of plain cross-entropy, on one machine in one run.
 
-Every round runs each method once, in an order drawn anew, so that whatever else the machine does hits all
-methods alike. Images and labels are random: the cost of a step depends on shapes alone.
+Every round runs each method once, in a new random order, so that other load on the machine affects all methods
+alike. Images and labels are random: the cost of a step depends on shapes alone.
 
-Run as a module, this file measures the resident memory of one method and prints it; `measure_speed` starts
-it once per method, because the memory that a process gave back cannot be told from what it never had.
+Run as a module, this file measures the resident memory of one method and prints it. `measure_speed` starts it once
+per method, because the peak memory of a process includes that of all methods it has run.
 
 Shape suffixes: B rows of the batch, M trusted rows, K classes.
 """
@@ -43,7 +43,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 
 class SpeedMethod(StrEnum):
-    """What a step does: plain cross-entropy, or one of the schedules of `labelfix.mslg`."""
+    """The training step: plain cross-entropy, or one of the schedules of `labelfix.mslg`."""
 
     CROSS_ENTROPY = "cross_entropy"
     REFERENCE = "reference"
@@ -66,11 +66,11 @@ class SpeedRow:
     ratio
         `median_ms` over that of cross-entropy on the same network.
     peak_mib
-        Memory in MiB at its highest during a step, above what network and data took before the first. On the
-        CPU it is resident memory of a process of its own (NaN where the system does not tell), on CUDA what
-        torch allocated.
+        Peak memory in MiB of a step, above what network and data take before the first. On the CPU it is the
+        resident memory of a separate process (NaN where the system does not report it), on CUDA what torch
+        allocated.
     rounds
-        How many times the step was timed.
+        The number of timed steps.
     """
 
     network: str
@@ -87,7 +87,7 @@ class SpeedRow:
 
 @dataclass(frozen=True, kw_only=True)
 class _Setup:
-    """What all methods on one network have in common; plain values, to be handed to another process."""
+    """Settings shared by all methods on one network; plain values, which can be passed to another process."""
 
     network: str
     batch_size: int
@@ -149,7 +149,7 @@ class _Bench:
         self.optimizer.step()
 
     def milliseconds(self, method: SpeedMethod, num_trusted: int) -> float:
-        """Time one step; of `fast`, whose epochs differ, the mean over one step of each kind."""
+        """Time one step; for `fast`, whose steps differ by epoch, the mean over one step of each kind."""
         steps = FAST_LABEL_INTERVAL if method is SpeedMethod.FAST else 1
         self._synchronise()
         start = time.perf_counter()
@@ -171,8 +171,8 @@ class _Bench:
 
 
 def _compiled(model: nn.Module) -> Any:
-    """Compile the pass over the batch; trusted rows and derivatives pass through the modules as they are."""
-    # the look-ahead and the training loss pass backward through one graph, whose buffers must stay for the second
+    """Compile the pass over the batch; trusted rows and derivatives use the modules without compilation."""
+    # the look-ahead and the training loss share one graph, so its buffers must outlive the first backward pass
     functorch_config.donated_buffer = False
     return torch.compile(model)
 
@@ -197,17 +197,17 @@ def measure_speed(
     networks
         Keys of `NETWORKS`.
     methods
-        Cross-entropy is always measured, being the unit of the ratios.
+        Cross-entropy is always measured: it is the unit of the ratios.
     batch_size, trusted_batch_sizes
-        Rows per step, and one measurement of every MSLG method for each number of trusted rows; `fast` takes as
-        many of them as `trusted_rows_per_step` says.
+        Rows per step, and numbers of trusted rows per step: every MSLG method is measured with each of them; `fast`
+        takes as many as `trusted_rows_per_step` says.
     rounds, warmup_rounds
-        Steps of each method that count, and steps before them that do not.
+        Timed steps of each method, and untimed steps before them.
     device, dtype, memory_format
         Names as in torch: ``cpu`` or ``cuda``; ``float32`` or ``bfloat16`` (autocast); ``channels_last`` or
         ``contiguous_format``.
     compiled
-        Pass the batch through `torch.compile`, in cross-entropy and in MSLG alike; the reference cannot.
+        Pass the batch through `torch.compile`, in cross-entropy and in MSLG alike; the reference does not.
 
     Raises
     ------
@@ -241,14 +241,14 @@ def _measure_network(
     bench = _Bench(setup, max(num_trusted for _, num_trusted in cases))
     times: dict[tuple[SpeedMethod, int], list[float]] = {case: [] for case in cases}
     for round_ in range(warmup_rounds + rounds):
-        for place in torch.randperm(len(cases)).tolist():
-            milliseconds = bench.milliseconds(*cases[place])
+        for number in torch.randperm(len(cases)).tolist():
+            milliseconds = bench.milliseconds(*cases[number])
             if round_ >= warmup_rounds:
-                times[cases[place]].append(milliseconds)
+                times[cases[number]].append(milliseconds)
     if bench.device.type == "cuda":
         peaks = {case: bench.cuda_peak_mib(*case) for case in cases}
     else:
-        del bench  # its memory would crowd the machine in what follows
+        del bench  # frees its memory for the processes that follow
         peaks = {case: _resident_peak_mib(setup, *case) for case in cases}
     unit = statistics.median(times[cases[0]])
     rows = []
@@ -272,7 +272,7 @@ def _measure_network(
 
 
 def cpu_name() -> str:
-    """Return what the processor is called, and failing that its architecture."""
+    """Return the name of the processor, or its architecture where the name is unknown."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -285,7 +285,7 @@ def cpu_name() -> str:
 
 
 def _resident_peak_mib(setup: _Setup, method: SpeedMethod, num_trusted: int) -> float:
-    """`_print_resident_peak` in a new process."""
+    """Run `_print_resident_peak` in a new process."""
     values = (
         setup.network, setup.batch_size, setup.dtype, setup.memory_format, int(setup.compiled), method, num_trusted
     )  # fmt: skip
@@ -313,7 +313,7 @@ def _print_resident_peak(
         compiled=bool(int(compiled)),
     )
     bench = _Bench(setup, int(num_trusted))
-    status, forget_peak = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    status, reset_peak = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
     def kibibytes(field: str) -> int:
         return next(
@@ -321,7 +321,7 @@ def _print_resident_peak(
         )
 
     try:
-        forget_peak.write_text("5")  # what was loaded and dropped before is no part of the step
+        reset_peak.write_text("5")  # memory used before the step does not count
         before = kibibytes("VmRSS:")
     except OSError:
         print("nan")

@@ -1,7 +1,7 @@
 """Results next to the paper's: mean and standard deviation over seeds, one table per data set and set-up.
 
-Runs go into one table where they differ in method, noise, ratio, seed and the method's own options alone. A method
-with several sets of options has a line for each.
+A table holds runs that differ only in method, options of the method, noise, ratio and seed. A method with several
+sets of options has a line for each.
 """
 
 import json
@@ -28,11 +28,11 @@ __all__ = [
 
 Row = dict[str, Any]
 Column = tuple[str, float | None]
-_OWN = ("method", "noise", "ratio", "seed", "options")
+_VARYING = ("method", "noise", "ratio", "seed", "options")
 
 
 class Vary(StrEnum):
-    """What an ablation varies."""
+    """The setting that an ablation varies."""
 
     TRUSTED = "trusted"
     WARMUP_EPOCHS = "warmup_epochs"
@@ -40,12 +40,12 @@ class Vary(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What the runs of one method under one noise gave, in percent.
+    """The results of one method under one noise, in percent.
 
     Attributes
     ----------
     runs, failed
-        Runs that ended, and runs that left the finite numbers.
+        Finished runs, and runs whose loss was not finite.
     last, best
         Means of the test accuracy after the last epoch, and in the epoch that held-out trusted images chose.
     last_std, best_std
@@ -66,22 +66,22 @@ class Summary:
 def summarise(rows: Iterable[Row]) -> Summary:
     """Return the summary of runs that differ in their seed."""
     rows = list(rows)
-    ended = [row for row in rows if not row["failed"]]
-    last, last_std = _spread([row["last"] for row in ended])
-    best, best_std = _spread([row["best"] for row in ended])
+    finished = [row for row in rows if not row["failed"]]
+    last, last_std = _mean_and_std([row["last"] for row in finished])
+    best, best_std = _mean_and_std([row["best"] for row in finished])
     return Summary(
-        runs=len(ended),
-        failed=len(rows) - len(ended),
+        runs=len(finished),
+        failed=len(rows) - len(finished),
         last=last,
         last_std=last_std,
         best=best,
         best_std=best_std,
-        label_accuracy=_spread([row["label_accuracy"] for row in ended])[0],
+        label_accuracy=_mean_and_std([row["label_accuracy"] for row in finished])[0],
     )
 
 
-def setup_of(row: Row, *, without: Sequence[str] = _OWN) -> str:
-    """Return what a run shares with those it may be compared with, as JSON."""
+def setup_of(row: Row, *, without: Sequence[str] = _VARYING) -> str:
+    """Return the settings that a run shares with those of its table, as JSON."""
     return json.dumps({k: v for k, v in row["settings"].items() if k not in without}, sort_keys=True)
 
 
@@ -94,24 +94,24 @@ def comparison_text(rows: Sequence[Row]) -> str:
 
 
 def ablation_text(rows: Sequence[Row], vary: Vary) -> str:
-    """Return one Markdown table per set-up and noise: methods by the values of what varies."""
+    """Return one Markdown table per set-up and noise: methods by the values of the setting that varies."""
 
     def key(row: Row) -> str:
         without = ("method", "seed", "options", "trusted", "held_out")
-        return setup_of(row, without=without if vary is Vary.TRUSTED else _OWN[:1] + _OWN[3:])
+        return setup_of(row, without=without if vary is Vary.TRUSTED else _VARYING[:1] + _VARYING[3:])
 
-    if vary is Vary.WARMUP_EPOCHS:  # concerns the runs alone that were told a length
+    if vary is Vary.WARMUP_EPOCHS:  # other runs have no such setting
         rows = [row for row in rows if row["method_settings"].get("warmup_epochs") is not None]
     parts = []
     for setup, group in _grouped(rows, key).items():
         columns = sorted({_varied(row, vary) for row in group})
         lines = [_header(vary, [f"{value:g}" for value in columns])]
-        for name, _, own in variants(group, ignored=(vary,)):
-            cells = [[row for row in own if _varied(row, vary) == value] for value in columns]
-            lines.append(_line(name, [_ours(cell) for cell in cells]))
-        noise = json.loads(setup)
-        title = f"{noise['noise']} {_percent(noise['ratio'])}".strip()
-        parts += [f"{_caption(noise, group)} {title}.", "\n".join(lines)]
+        for name, _, method_rows in variants(group, ignored=(vary,)):
+            cells = [[row for row in method_rows if _varied(row, vary) == value] for value in columns]
+            lines.append(_line(name, [_cell_text(cell) for cell in cells]))
+        settings = json.loads(setup)
+        title = f"{settings['noise']} {_percent(settings['ratio'])}".strip()
+        parts += [f"{_caption(settings, group)} {title}.", "\n".join(lines)]
     return "\n\n".join(parts)
 
 
@@ -125,55 +125,57 @@ def _comparison(rows: Sequence[Row]) -> str:
     with_paper = any(column in {c for _, c in paper} for column in columns)
     names = [f"{noise} {_percent(ratio)}".strip() for noise, ratio in columns]
     lines = [_header("method", names)]
-    plain: list[Row] = []
-    for name, method, own in variants(rows):
+    baseline: list[Row] = []
+    for name, method, method_rows in variants(rows):
         cells = []
         for column in columns:
-            cell = _ours([row for row in own if _column(row) == column])
+            cell = _cell_text([row for row in method_rows if _column(row) == column])
             cells.append(f"{cell} ({_published(paper.get((method, column)))})" if with_paper else cell)
         lines.append(_line(name, cells))
-        plain = own if method == "cross_entropy" else plain
-    for name, method, own in variants(rows):
-        if method == "mslg" and plain:
-            gains = [_gain(own, plain, paper, column, with_paper) for column in columns]
+        baseline = method_rows if method == "cross_entropy" else baseline
+    for name, method, method_rows in variants(rows):
+        if method == "mslg" and baseline:
+            gains = [_gain(method_rows, baseline, paper, column, with_paper) for column in columns]
             lines.append(_line(f"{name} - cross_entropy", gains))
-    said = "accuracy in % after the last epoch / in the epoch chosen by held-out trusted images, mean ± std"
-    return "\n".join(lines) + f"\n\nTest {said}" + (f"; in brackets {SOURCE}." if with_paper else ".")
+    caption = (
+        "Test accuracy in % after the last epoch / in the epoch chosen by held-out trusted images, mean ± std"
+    )
+    return "\n".join(lines) + f"\n\n{caption}" + (f"; in brackets {SOURCE}." if with_paper else ".")
 
 
 def _gain(
     rows: Sequence[Row],
-    plain: Sequence[Row],
+    baseline: Sequence[Row],
     paper: dict[tuple[str, Column], float],
     column: Column,
     with_paper: bool,
 ) -> str:
-    """Points of MSLG over cross-entropy, paired by seed."""
+    """Return the gain of MSLG over cross-entropy in percentage points, paired by seed."""
     ours, theirs = (
         {r["settings"]["seed"]: r["last"] for r in each if _column(r) == column and not r["failed"]}
-        for each in (rows, plain)
+        for each in (rows, baseline)
     )
     both = sorted(ours.keys() & theirs.keys())
     if not both:
         return "–"
-    mean, std = _spread([ours[seed] - theirs[seed] for seed in both])
+    mean, std = _mean_and_std([ours[seed] - theirs[seed] for seed in both])
     text = f"{mean:+.2f}" + ("" if math.isnan(std) else f" ± {std:.2f}")
     published = paper.get(("mslg", column), math.nan) - paper.get(("cross_entropy", column), math.nan)
     return f"{text} ({'–' if math.isnan(published) else f'{published:+.2f}'})" if with_paper else text
 
 
-def _ours(rows: Sequence[Row]) -> str:
+def _cell_text(rows: Sequence[Row]) -> str:
     if not rows:
         return "–"
-    found = summarise(rows)
-    if not found.runs:
+    summary = summarise(rows)
+    if not summary.runs:
         return "fail"
-    last, best = _with_spread(found.last, found.last_std), _with_spread(found.best, found.best_std)
-    failed = f", {found.failed} failed" if found.failed else ""
-    return f"{last}" + ("" if math.isnan(found.best) else f" / {best}") + f" (n={found.runs}{failed})"
+    last, best = _with_std(summary.last, summary.last_std), _with_std(summary.best, summary.best_std)
+    failed = f", {summary.failed} failed" if summary.failed else ""
+    return last + ("" if math.isnan(summary.best) else f" / {best}") + f" (n={summary.runs}{failed})"
 
 
-def _with_spread(mean: float, std: float) -> str:
+def _with_std(mean: float, std: float) -> str:
     return f"{mean:.2f}" + ("" if math.isnan(std) else f" ± {std:.2f}")
 
 
@@ -181,8 +183,8 @@ def _published(accuracy: float | None) -> str:
     return "–" if accuracy is None else "fail" if math.isnan(accuracy) else f"{accuracy:.2f}"
 
 
-def _spread(shares: Sequence[float | None]) -> tuple[float, float]:
-    """Mean and standard deviation in percent of shares that are there."""
+def _mean_and_std(shares: Sequence[float | None]) -> tuple[float, float]:
+    """Return mean and standard deviation in percent of the shares that are not None."""
     values = [100 * share for share in shares if share is not None]
     if not values:
         return math.nan, math.nan
@@ -209,20 +211,26 @@ def _varied(row: Row, vary: Vary) -> float:
 def variants(rows: Sequence[Row], *, ignored: Sequence[str] = ()) -> list[tuple[str, str, list[Row]]]:
     """Return (name, method, rows) for every method with every set of its options, in the order of `METHODS`.
 
-    The name says which options differ, where a method occurs with several sets; those in `ignored` do not count.
+    The name lists the options that differ, where a method occurs with several sets; `ignored` ones do not count.
     """
-    found: list[tuple[str, str, list[Row]]] = []
+
+    def options(row: Row) -> dict[str, Any]:
+        return {name: value for name, value in row["method_settings"].items() if name not in ignored}
+
+    named_rows = []
     for method in METHODS:
-        own = [row for row in rows if row["settings"]["method"] == method]
-        options = [{k: v for k, v in row["method_settings"].items() if k not in ignored} for row in own]
-        sets = _grouped(
-            range(len(own)), lambda place, options=options: json.dumps(options[place], sort_keys=True)
-        )
-        differing = [key for key in (options[0] if own else ()) if len({str(o[key]) for o in options}) > 1]
-        for places in sets.values():
-            said = ", ".join(f"{key}={options[places[0]][key]}" for key in differing)
-            found.append((f"{method} ({said})" if said else method, method, [own[place] for place in places]))
-    return found
+        method_rows = [row for row in rows if row["settings"]["method"] == method]
+        if not method_rows:
+            continue
+        differing = [
+            name
+            for name in options(method_rows[0])
+            if len({str(row["method_settings"][name]) for row in method_rows}) > 1
+        ]
+        for group in _grouped(method_rows, lambda row: json.dumps(options(row), sort_keys=True)).values():
+            listed = ", ".join(f"{name}={group[0]['method_settings'][name]}" for name in differing)
+            named_rows.append((f"{method} ({listed})" if listed else method, method, group))
+    return named_rows
 
 
 def _percent(ratio: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Gates for continuous integration, and what changed since another run."""
+"""Gates for continuous integration, and the comparison with a baseline run."""
 
 from labelfix.check.baseline import Comparison, compare_runs
 from labelfix.check.gates import CheckResult, Gate, check_run

@@ -1,4 +1,4 @@
-"""What changed from one run to another, image by image and in the estimates."""
+"""Comparison of a run with a baseline: images, labels and estimates."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +11,13 @@ from labelfix.runs.reading import FinishedRun
 
 __all__ = ["Comparison", "compare_runs"]
 
-# New suspects that a comparison names.
+# New label issues that a comparison lists.
 WORST_NEW = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What changed since the baseline; counts are of images.
+    """Changes since the baseline; counts are of images.
 
     Attributes
     ----------
@@ -28,14 +28,14 @@ class Comparison:
     relabelled
         Given labels that changed, among the common images.
     new_suspects, resolved_suspects
-        Common images that are suspects now and were not, and the other way round.
+        Common images that have a label issue now and had none, and the other way round.
     noise_before, noise_after
         Estimated shares of wrong labels; None where nothing is trusted.
     noise_change
-        Their difference, with the interval that both intervals leave (Newcombe 1998, method 10: square and add), as
+        Their difference, with an interval from both intervals (Newcombe 1998, method 10: square and add), as
         ``value``, ``low``, ``high`` and ``rows`` (trusted ones of this run); None where one is unknown.
     worst_new
-        The new suspects with the lowest label_score, at most `WORST_NEW`: image, given and predicted label,
+        The new label issues with the lowest label_score, at most `WORST_NEW`: image, given and predicted label,
         label_score.
     """
 
@@ -53,38 +53,38 @@ class Comparison:
 
 
 def compare_runs(run: FinishedRun, baseline: FinishedRun) -> Comparison:
-    """Say what changed from `baseline` to `run`; images are the same where their names are."""
+    """Compare `run` with `baseline`; images with equal names are the same image."""
     columns = ["image", "given_label", "predicted_label", "label_score", "is_label_issue"]
     now, then = run.table("soft_labels", columns), baseline.table("soft_labels", columns)
-    place = pc.index_in(now["image"], value_set=then["image"].combine_chunks())
-    common = np.asarray(place.is_valid())
-    here = now.filter(place.is_valid())
-    there = then.take(place.drop_null())
-    issue_now, issue_then = (np.asarray(table["is_label_issue"]) for table in (here, there))
-    before, after = _noise(baseline), _noise(run)
-    new = here.filter(pa.array(issue_now & ~issue_then)).drop_columns(["is_label_issue"])
+    baseline_row = pc.index_in(now["image"], value_set=then["image"].combine_chunks())
+    common = np.asarray(baseline_row.is_valid())
+    common_now = now.filter(baseline_row.is_valid())
+    common_then = then.take(baseline_row.drop_null())
+    issue_now, issue_then = (np.asarray(table["is_label_issue"]) for table in (common_now, common_then))
+    before, after = _noise_rate(baseline), _noise_rate(run)
+    new_issues = common_now.filter(pa.array(issue_now & ~issue_then)).drop_columns(["is_label_issue"])
     return Comparison(
         baseline=baseline.run_id,
         added=int((~common).sum()),
         removed=then.num_rows - int(common.sum()),
         common=int(common.sum()),
-        relabelled=int(np.asarray(pc.not_equal(here["given_label"], there["given_label"])).sum()),
+        relabelled=int(np.asarray(pc.not_equal(common_now["given_label"], common_then["given_label"])).sum()),
         new_suspects=int((issue_now & ~issue_then).sum()),
         resolved_suspects=int((~issue_now & issue_then).sum()),
         noise_before=before["value"] if before else None,
         noise_after=after["value"] if after else None,
         noise_change=_change(before, after) if before and after else None,
-        worst_new=tuple(new.sort_by("label_score").slice(0, WORST_NEW).to_pylist()),
+        worst_new=tuple(new_issues.sort_by("label_score").slice(0, WORST_NEW).to_pylist()),
     )
 
 
-def _noise(run: FinishedRun) -> dict[str, Any] | None:
+def _noise_rate(run: FinishedRun) -> dict[str, Any] | None:
     estimate = (run.summary.get("estimates") or {}).get("noise_rate")
     return estimate if estimate is not None and estimate["value"] is not None else None
 
 
 def _change(before: dict[str, Any], after: dict[str, Any]) -> dict[str, float]:
-    """Return after - before; two runs that share trusted rows are closer than this interval says."""
+    """Return after - before; the interval is conservative where both runs share trusted rows."""
     value = after["value"] - before["value"]
     down = np.hypot(after["value"] - after["low"], before["high"] - before["value"])
     up = np.hypot(after["high"] - after["value"], before["value"] - before["low"])

@@ -1,7 +1,6 @@
-"""Gates for continuous integration: does a finished run keep the limits, and what changed since another one.
+"""Gates for continuous integration: whether a finished run keeps the limits.
 
-Limits are held against what the run measured on trusted rows. A gate on something that was not measured fails: what
-cannot be told is not good enough to pass.
+A gate compares a limit with an estimate on trusted rows. It fails where the run has no such estimate.
 """
 
 import os
@@ -11,6 +10,7 @@ from typing import Any
 from labelfix.check.baseline import Comparison, compare_runs
 from labelfix.errors import SettingError
 from labelfix.runs.reading import FinishedRun
+from labelfix.runs.summary_text import rows_html
 from labelfix.settings import Bound, CheckConfig
 
 __all__ = ["CheckResult", "Gate", "check_run"]
@@ -18,22 +18,22 @@ __all__ = ["CheckResult", "Gate", "check_run"]
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """One limit and how it was kept.
+    """One limit, the estimate, and the outcome.
 
     Attributes
     ----------
     name, subject
-        The option, and what it was held against: ``all`` or a class.
+        The option, and the labels that it is about: ``all`` or those of a class.
     limit
-        What is allowed.
+        The largest value that passes.
     value, low, high
-        The estimate with its interval (both ends alike for a count); None where nothing is known.
+        The estimate with its interval (for a count, all the same); None where there is no estimate.
     rows
-        Trusted rows that it rests on; None for a count.
+        Trusted rows behind the estimate; None for a count.
     passed
-        Whether the limit was kept.
+        Whether the limit is kept.
     said
-        A line for a person.
+        The outcome in one line.
     """
 
     name: str
@@ -58,7 +58,7 @@ class CheckResult:
     gates
         One per limit, and per class.
     skipped
-        Classes without a trusted row, for which ``--per-class`` can say nothing.
+        Classes without a trusted row, which ``--per-class`` cannot check.
     comparison
         With the baseline; None without one.
     """
@@ -67,6 +67,13 @@ class CheckResult:
     gates: tuple[Gate, ...]
     skipped: tuple[str, ...]
     comparison: Comparison | None
+
+    def __repr__(self) -> str:
+        kept = sum(gate.passed for gate in self.gates)
+        return f"CheckResult({kept:,} of {len(self.gates):,} gates passed)"
+
+    def _repr_html_(self) -> str:
+        return rows_html([("passed" if gate.passed else "failed", gate.said) for gate in self.gates])
 
     @property
     def passed(self) -> bool:
@@ -81,7 +88,7 @@ class CheckResult:
 def check_run(
     run: str | os.PathLike[str], *, baseline: str | os.PathLike[str] | None = None, **options: Any
 ) -> CheckResult:
-    """Hold a finished run against limits.
+    """Check a finished run against limits.
 
     Parameters
     ----------
@@ -103,23 +110,23 @@ def check_run(
     finished = FinishedRun.open(run)
     comparison = None if baseline is None else compare_runs(finished, FinishedRun.open(baseline))
     summary = finished.summary
-    gates = _estimated(summary, config) + _counted(summary, config)
+    gates = _estimate_gates(summary, config) + _count_gates(summary, config)
     if config.max_fix_error is not None:
-        gates.append(_promised(summary.get("guarantee"), config.max_fix_error))
+        gates.append(_fix_error_gate(summary.get("guarantee"), config.max_fix_error))
     if config.max_increase is not None and comparison is not None:
-        gates.append(_risen(comparison, config.max_increase, config.bound))
+        gates.append(_increase_gate(comparison, config.max_increase, config.bound))
     skipped: tuple[str, ...] = ()
     if config.per_class:
-        more, skipped = _per_class(summary, config)
-        gates += more
+        class_gates, skipped = _class_gates(summary, config)
+        gates += class_gates
     return CheckResult(run_id=finished.run_id, gates=tuple(gates), skipped=skipped, comparison=comparison)
 
 
 # -------------------------------------------------------------------------------------------------------- gates
 
 
-def _estimated(summary: dict[str, Any], config: CheckConfig) -> list[Gate]:
-    wanted = {
+def _estimate_gates(summary: dict[str, Any], config: CheckConfig) -> list[Gate]:
+    limits = {
         "max-noise": (config.max_noise, "noise_rate", "of the given labels are wrong"),
         "max-calibration-error": (
             config.max_calibration_error, "calibration_error", "is how far the confidence is off",
@@ -128,12 +135,12 @@ def _estimated(summary: dict[str, Any], config: CheckConfig) -> list[Gate]:
     estimates = summary.get("estimates") or {}
     return [
         _gate(name, "all", limit, estimates.get(key), config.bound, meaning)
-        for name, (limit, key, meaning) in wanted.items()
+        for name, (limit, key, meaning) in limits.items()
         if limit is not None
     ]
 
 
-def _per_class(summary: dict[str, Any], config: CheckConfig) -> tuple[list[Gate], tuple[str, ...]]:
+def _class_gates(summary: dict[str, Any], config: CheckConfig) -> tuple[list[Gate], tuple[str, ...]]:
     assert config.max_noise is not None
     gates, skipped = [], []
     for name, figures in (summary.get("per_class") or {}).items():
@@ -154,7 +161,7 @@ def _gate(
             said=f"{name}: unknown, for want of trusted rows; at most {limit:.1%} is allowed",
         )  # fmt: skip
     figure = estimate[str(bound)]
-    kept = {Bound.VALUE: "", Bound.LOW: "at least ", Bound.HIGH: "up to "}[bound]
+    prefix = {Bound.VALUE: "", Bound.LOW: "at least ", Bound.HIGH: "up to "}[bound]
     return Gate(
         name=name,
         subject=subject,
@@ -165,57 +172,66 @@ def _gate(
         rows=estimate["rows"],
         passed=figure <= limit,
         said=(
-            f"{name}: {kept}{figure:.1%} {meaning} (estimate {estimate['value']:.1%}, {estimate['low']:.1%} to "
+            f"{name}: {prefix}{figure:.1%} {meaning} (estimate {estimate['value']:.1%}, {estimate['low']:.1%} to "
             f"{estimate['high']:.1%}, {estimate['rows']:,} trusted rows); at most {limit:.1%} is allowed"
         ),
     )
 
 
-def _counted(summary: dict[str, Any], config: CheckConfig) -> list[Gate]:
-    images, broken = summary["images"], summary["quarantined"]
-    wanted = {
+def _count_gates(summary: dict[str, Any], config: CheckConfig) -> list[Gate]:
+    images, quarantined = summary["images"], summary["quarantined"]
+    limits = {
         "max-suspects": (config.max_suspects, summary["suspects"], images, "images are suspects"),
-        "max-quarantined": (config.max_quarantined, broken, images + broken, "images could not be read"),
-    }
+        "max-quarantined": (
+            config.max_quarantined, quarantined, images + quarantined, "images could not be read",
+        ),
+    }  # fmt: skip
     gates = []
-    for name, (limit, count, total, meaning) in wanted.items():
+    for name, (limit, count, total, meaning) in limits.items():
         if limit is not None:
             share = count / max(total, 1)
-            said = f"{name}: {share:.1%} ({count:,} of {total:,} {meaning}); at most {limit:.1%} is allowed"
-            gates.append(_exact(name, limit, share, share <= limit, said))
+            message = (
+                f"{name}: {share:.1%} ({count:,} of {total:,} {meaning}); at most {limit:.1%} is allowed"
+            )
+            gates.append(_exact_gate(name, limit, share, share <= limit, message))
     return gates
 
 
-def _promised(guarantee: dict[str, Any] | None, limit: float) -> Gate:
+def _fix_error_gate(guarantee: dict[str, Any] | None, limit: float) -> Gate:
     name = "max-fix-error"
     if guarantee is None:
-        said = f"{name}: the run promises nothing of its fixes; run labelfix clean with --max-fix-error {limit:g}"
-        return _exact(name, limit, None, False, said)
+        message = (
+            f"{name}: the run promises nothing of its fixes; run labelfix clean with "
+            f"--max-fix-error {limit:g}"
+        )
+        return _exact_gate(name, limit, None, False, message)
     promised = guarantee["max_fix_error"]
     if guarantee["threshold"] is None:
-        said = f"{name}: no fix could be promised at {promised:.1%} with {guarantee['rows']:,} trusted rows"
-        return _exact(name, limit, None, False, said)
-    said = (
+        message = (
+            f"{name}: no fix could be promised at {promised:.1%} with {guarantee['rows']:,} trusted rows"
+        )
+        return _exact_gate(name, limit, None, False, message)
+    message = (
         f"{name}: at most {promised:.1%} of {guarantee['fixes']:,} fixes are wrong "
         f"({guarantee['coverage']:.0%} sure); at most {limit:.1%} is allowed"
     )
-    return _exact(name, limit, promised, promised <= limit, said)
+    return _exact_gate(name, limit, promised, promised <= limit, message)
 
 
-def _risen(comparison: Comparison, limit: float, bound: Bound) -> Gate:
+def _increase_gate(comparison: Comparison, limit: float, bound: Bound) -> Gate:
     name, change = "max-increase", comparison.noise_change
     gate = _gate(name, "all", limit, change, bound, "more of the labels are wrong than in the baseline")
     if change is None:
         return gate
-    said = (
+    message = (
         f"{name}: {comparison.noise_before:.1%} of the labels were wrong, {comparison.noise_after:.1%} are "
         f"({change['value']:+.1%}, {change['low']:+.1%} to {change['high']:+.1%}); a rise of {limit:.1%} is allowed"
     )
-    return replace(gate, said=said)
+    return replace(gate, said=message)
 
 
-def _exact(name: str, limit: float, value: float | None, passed: bool, said: str) -> Gate:
+def _exact_gate(name: str, limit: float, value: float | None, passed: bool, message: str) -> Gate:
     return Gate(
         name=name, subject="all", limit=limit, value=value, low=value, high=value, rows=None, passed=passed,
-        said=said,
+        said=message,
     )  # fmt: skip

@@ -10,7 +10,7 @@ __all__ = ["junit_report"]
 
 
 def junit_report(result: CheckResult, run: Path) -> str:
-    """Return the gates as JUnit XML: a test case each; classes without a trusted row are skipped ones."""
+    """Return the gates as JUnit XML: one test case per gate, and a skipped one per class without a trusted row."""
     failed = sum(not gate.passed for gate in result.gates)
     suite = ET.Element(
         "testsuite",
@@ -27,10 +27,10 @@ def junit_report(result: CheckResult, run: Path) -> str:
         case = ET.SubElement(
             suite, "testcase", classname=f"labelfix.{gate.name}", name=_xml_text(gate.subject)
         )
-        said = _xml_text(gate.said)
+        message = _xml_text(gate.said)
         if not gate.passed:
-            ET.SubElement(case, "failure", message=said, type=gate.name).text = said
-        ET.SubElement(case, "system-out").text = said
+            ET.SubElement(case, "failure", message=message, type=gate.name).text = message
+        ET.SubElement(case, "system-out").text = message
     for name in result.skipped:
         case = ET.SubElement(suite, "testcase", classname="labelfix.max-noise", name=_xml_text(name))
         ET.SubElement(case, "skipped", message="no trusted row has this label")
@@ -41,5 +41,5 @@ def junit_report(result: CheckResult, run: Path) -> str:
 
 
 def _xml_text(text: str) -> str:
-    """Return text without the characters that XML has no way to write."""
+    """Return text in which U+FFFD replaces the characters that XML cannot hold."""
     return re.sub(r"[^\t\n\r\x20-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)

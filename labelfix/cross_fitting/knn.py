@@ -61,8 +61,8 @@ def neighbour_votes(
         return votes_NK
     for rows_B in torch.arange(num_given).split(max(1, COSINES_PER_CHUNK // len(voters_RC))):
         cosine_BR = components_NC[rows_B] @ voters_RC.T
-        own = torch.nonzero(rows_B < len(voters_RC)).squeeze(1)
-        cosine_BR[own, rows_B[own]] = -torch.inf
+        voting = torch.nonzero(rows_B < len(voters_RC)).squeeze(1)
+        cosine_BR[voting, rows_B[voting]] = -torch.inf
         nearest_BJ, voter_BJ = cosine_BR.topk(count, dim=1)
         weight_BJ = (SHARPNESS * (nearest_BJ - nearest_BJ[:, :1])).exp()
         votes_NK[rows_B.numpy()] = _counted(

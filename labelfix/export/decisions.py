@@ -1,4 +1,4 @@
-"""From verdicts to decisions: a policy applied once, to a frozen value that every format writes out.
+"""From verdicts to decisions: a policy is applied once, and every format writes the same frozen `Decisions`.
 
 n images, K classes; a label code is an index into the classes, -1 where there is none.
 """
@@ -10,15 +10,15 @@ import numpy as np
 import pyarrow as pa
 
 from labelfix.inputs import NO_LABEL
-from labelfix.runs.reading import FinishedRun, dense_soft_labels, label_codes
+from labelfix.runs.reading import FinishedRun, dense_soft_labels, label_codes, label_names
 from labelfix.settings import Policy, RowChoice
 
-__all__ = ["Decisions", "Done", "Reason", "decide", "names_of"]
+__all__ = ["Decisions", "ExportAction", "Reason", "decide"]
 
 ROWS_PER_CHUNK = 65536
 
 
-class Done(IntEnum):
+class ExportAction(IntEnum):
     """What an export does to a label."""
 
     KEEP = 0
@@ -28,11 +28,11 @@ class Done(IntEnum):
     REVIEW = 4
 
 
-DONE_NAMES = tuple(done.name.lower() for done in Done)
+ACTION_NAMES = tuple(action.name.lower() for action in ExportAction)
 
 
 class Reason(IntEnum):
-    """Why; `REASONS` has the sentences."""
+    """Why an action is taken; `REASONS` has the sentences."""
 
     AGREES = 0
     TRUSTED = 1
@@ -54,18 +54,20 @@ REASONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Decisions:
-    """What becomes of every image.
+    """The exported label of every image, with the action and its reason.
 
     Attributes
     ----------
-    run_id, policy, classes
-        Of the run, and of the export.
+    run_id, classes
+        Of the run.
+    policy
+        Of the export.
     images
         (n,) string: names as the label table writes them.
     old, new, suggested, trusted
         (n,) int32: the given label, the label of the export (-1: dropped), the most probable one, the trusted one.
-    done, reason
-        (n,) int8: a `Done` and a `Reason` each.
+    action, reason
+        (n,) int8: an `ExportAction` and a `Reason` each.
     confidence, label_score
         (n,) float32: probabilities of `suggested` and of `old`.
     soft
@@ -80,7 +82,7 @@ class Decisions:
     new: np.ndarray
     suggested: np.ndarray
     trusted: np.ndarray
-    done: np.ndarray
+    action: np.ndarray
     reason: np.ndarray
     confidence: np.ndarray
     label_score: np.ndarray
@@ -91,18 +93,18 @@ class Decisions:
 
     @property
     def is_label_issue(self) -> np.ndarray:
-        """(n,) bool: another label than the given one is the most probable."""
+        """(n,) bool: the most probable label is not the given one."""
         return self.suggested != self.old
 
     @property
     def kept(self) -> "Decisions":
         """The rows that are not dropped."""
-        return self.only(self.done != Done.DROP)
+        return self.only(self.action != ExportAction.DROP)
 
     def only(self, chosen: np.ndarray) -> "Decisions":
-        """Return the rows that `chosen` marks ((n,) bool) or names ((m,) integers, in this order)."""
+        """Return the rows `chosen`: a mask (n,) bool, or row numbers (m,) in the order wanted."""
         rows = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
-        arrays = ("old", "new", "suggested", "trusted", "done", "reason", "confidence", "label_score")
+        arrays = ("old", "new", "suggested", "trusted", "action", "reason", "confidence", "label_score")
         return replace(
             self,
             images=self.images.take(pa.array(rows)),
@@ -115,37 +117,30 @@ class Decisions:
         return dense_soft_labels(self.soft.slice(start, stop - start), self.classes)
 
     def targets(self, start: int, stop: int) -> np.ndarray:
-        """Return what to train on, (m, K) float32: the soft labels under ``soft``, else one-hot new labels."""
+        """Return the training targets (m, K) float32: the soft labels under ``soft``, else one-hot new labels."""
         if self.policy is Policy.SOFT:
             return self.posterior(start, stop)
         return np.eye(len(self.classes), dtype=np.float32)[self.new[start:stop]]
 
     def counts(self) -> dict[str, int]:
-        """Return how many images each action of `Done` befell, and how many labels changed."""
-        done = np.bincount(self.done, minlength=len(Done))
+        """Return the number of images of every `ExportAction`, and the number of changed labels."""
+        counts = np.bincount(self.action, minlength=len(ExportAction))
         changed = int(((self.new != self.old) & (self.new != NO_LABEL)).sum())
-        return {**{name: int(done[i]) for i, name in enumerate(DONE_NAMES)}, "changed": changed}
+        return {**dict(zip(ACTION_NAMES, counts.tolist(), strict=True)), "changed": changed}
 
     def provenance(self) -> dict[str, pa.Array]:
-        """Return the columns that go along in every format: old and new label, action, reason, run."""
+        """Return the columns that every format has: old and new label, action, reason, run."""
         return {
-            "old_label": names_of(self.old, self.classes),
-            "new_label": names_of(self.new, self.classes),
-            "suggested_label": names_of(self.suggested, self.classes),
-            "trusted_label": names_of(self.trusted, self.classes),
-            "action": names_of(self.done, DONE_NAMES),
-            "reason": names_of(self.reason, tuple(REASONS.values())),
+            "old_label": label_names(self.old, self.classes),
+            "new_label": label_names(self.new, self.classes),
+            "suggested_label": label_names(self.suggested, self.classes),
+            "trusted_label": label_names(self.trusted, self.classes),
+            "action": label_names(self.action, ACTION_NAMES),
+            "reason": label_names(self.reason, tuple(REASONS.values())),
             "confidence": pa.array(self.confidence),
             "label_score": pa.array(self.label_score),
-            "run_id": names_of(np.zeros(len(self), np.int32), (self.run_id,)),
+            "run_id": label_names(np.zeros(len(self), np.int32), (self.run_id,)),
         }
-
-
-def names_of(codes: np.ndarray, names: tuple[str, ...]) -> pa.Array:
-    """Return (n,) strings for numbers into `names`, null where a number is negative."""
-    codes = np.asarray(codes).astype(np.int32)
-    indices = pa.array(codes, mask=codes < 0)
-    return pa.DictionaryArray.from_arrays(indices, pa.array(names, pa.string())).cast(pa.string())
 
 
 def decide(
@@ -160,12 +155,12 @@ def decide(
     Parameters
     ----------
     policy
-        What happens to suspects; see `Policy`.
+        What happens to label issues; see `Policy`.
     min_confidence
-        Under ``relabel`` and ``drop``: suspects of at least this confidence are relabelled or dropped, whatever
+        Under ``relabel`` and ``drop``: label issues of at least this confidence are relabelled or dropped, whatever
         the run's own actions are.
     rows
-        All images, or the suspects alone.
+        All images, or the label issues alone.
     """
     table = run.table("soft_labels")
     classes = run.classes
@@ -173,9 +168,11 @@ def decide(
     trusted = label_codes(table["trusted_label"], classes)
     confidence = table["confidence"].to_numpy()
     promised = np.asarray(table["action"].cast(pa.string())) == "relabel"
-    done, reason = _judge(policy, old, suggested, trusted, confidence, promised, min_confidence)
+    action, reason = _actions(policy, old, suggested, trusted, confidence, promised, min_confidence)
     new = np.select(
-        [done == Done.DROP, np.isin(done, (Done.RELABEL, Done.SOFT))], [NO_LABEL, suggested], old
+        [action == ExportAction.DROP, np.isin(action, (ExportAction.RELABEL, ExportAction.SOFT))],
+        [NO_LABEL, suggested],
+        old,
     ).astype(np.int32)
     soft_columns = [name for name in ("soft_label", "soft_label_rest") if name in table.column_names]
     decisions = Decisions(
@@ -187,7 +184,7 @@ def decide(
         new=new,
         suggested=suggested,
         trusted=trusted,
-        done=done,
+        action=action,
         reason=reason,
         confidence=confidence,
         label_score=table["label_score"].to_numpy(),
@@ -196,7 +193,7 @@ def decide(
     return decisions if rows is RowChoice.ALL else decisions.only(decisions.is_label_issue)
 
 
-def _judge(
+def _actions(
     policy: Policy,
     old: np.ndarray,
     suggested: np.ndarray,
@@ -205,22 +202,23 @@ def _judge(
     promised: np.ndarray,
     min_confidence: float | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what is done to every label, and why, both (n,) int8."""
+    """Return the `ExportAction` and the `Reason` of every row, both (n,) int8."""
     issue, verified = suggested != old, trusted != NO_LABEL
-    sure = issue & (confidence >= min_confidence) if min_confidence is not None else np.zeros(len(old), bool)
+    confident = np.zeros(len(old), bool)
+    if min_confidence is not None:
+        confident = issue & (confidence >= min_confidence)
     reason = np.where(issue, Reason.ISSUE, Reason.AGREES)
-    done = np.where(issue, Done.REVIEW, Done.KEEP)
+    action = np.where(issue, ExportAction.REVIEW, ExportAction.KEEP)
     if policy is Policy.SOFT:
-        done[:], reason[:] = Done.SOFT, Reason.POSTERIOR
+        action[:], reason[:] = ExportAction.SOFT, Reason.POSTERIOR
     elif policy is Policy.DROP:
-        chosen = issue if min_confidence is None else sure
-        done[chosen] = Done.DROP
-        reason[sure] = Reason.CONFIDENT
+        action[issue if min_confidence is None else confident] = ExportAction.DROP
+        reason[confident] = Reason.CONFIDENT
     elif policy is Policy.RELABEL:
-        done[sure], reason[sure] = Done.RELABEL, Reason.CONFIDENT
+        action[confident], reason[confident] = ExportAction.RELABEL, Reason.CONFIDENT
         fixed = issue & promised
-        done[fixed], reason[fixed] = Done.RELABEL, Reason.PROMISED
+        action[fixed], reason[fixed] = ExportAction.RELABEL, Reason.PROMISED
     reason[verified] = Reason.TRUSTED
     if policy is not Policy.REVIEW_ONLY:
-        done[verified] = np.where(issue[verified], Done.RELABEL, Done.KEEP)
-    return done.astype(np.int8), reason.astype(np.int8)
+        action[verified] = np.where(issue[verified], ExportAction.RELABEL, ExportAction.KEEP)
+    return action.astype(np.int8), reason.astype(np.int8)

@@ -1,6 +1,5 @@
-"""`export_run`: one straight line from a run directory to the folder of an export."""
+"""`export_run`: from a run directory to the folder of an export."""
 
-import hashlib
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,7 +22,9 @@ from labelfix.export.image_folder import write_image_folder
 from labelfix.export.label_studio import write_label_studio
 from labelfix.export.training import write_training
 from labelfix.runs.reading import FinishedRun
+from labelfix.runs.summary_text import rows_html
 from labelfix.settings import ExportConfig, ExportFormat
+from labelfix.system.hashing import file_sha256
 
 __all__ = ["ExportResult", "export_run"]
 
@@ -39,11 +40,18 @@ class ExportResult:
     path
         Its folder.
     summary
-        What ``export.json`` says: run, format, policy, and how many labels were kept, changed or dropped.
+        Content of ``export.json``: run, format, policy, and how many labels were kept, changed or dropped.
     """
 
     path: Path
     summary: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"ExportResult({str(self.path)!r}, {self.summary['images']:,} images)"
+
+    def _repr_html_(self) -> str:
+        shown = ("format", "policy", "images", "actions", "path")
+        return rows_html([(name, str(self.summary[name])) for name in shown])
 
 
 def export_run(run: PathLike, destination: PathLike, *, force: bool = False, **options: Any) -> ExportResult:
@@ -63,7 +71,7 @@ def export_run(run: PathLike, destination: PathLike, *, force: bool = False, **o
     Raises
     ------
     LabelfixError
-        When an option, the run, an input or the destination has a fault; nothing has been written then.
+        When an option, the run, an input or the destination is at fault; then nothing is written.
     """
     config = ExportConfig(**options)
     finished, folder = FinishedRun.open(run), Path(destination)
@@ -71,27 +79,26 @@ def export_run(run: PathLike, destination: PathLike, *, force: bool = False, **o
     assert config.policy is not None
     decisions = decide(finished, config.policy, min_confidence=config.min_confidence, rows=config.rows)
     with new_folder(folder) as building:
-        paths, facts = _write(building, finished, decisions.kept, config)
+        paths, format_summary = _write(building, finished, decisions.kept, config)
         _write_provenance(building, decisions, paths)
-        summary = _summary(finished, decisions, config) | facts
+        summary = _summary(finished, decisions, config) | format_summary
         write_json(building / EXPORT_FILE, summary)
     return ExportResult(path=folder, summary=summary | {"path": str(folder)})
 
 
 def _inputs(run: FinishedRun, config: ExportConfig) -> list[Path]:
-    """Return what an export must not be written into, or over."""
+    """Return the folders and files of the inputs, which an export must not be written into, or over."""
     inputs = run.record.get("inputs") or {}
-    files = [Path(path) for path in (inputs.get("labels"), *inputs.get("trusted", [])) if path]
     folders = [run.image_folder] if run.holds_images else []
-    folders += [Path(config.images)] if config.images else []
-    files += [Path(config.labels)] if config.labels else []
-    return [path for path in (*folders, *files) if path.exists()]
+    files = [inputs.get("labels"), *inputs.get("trusted", [])]
+    paths = [*folders, *(Path(path) for path in (config.images, *files, config.labels) if path)]
+    return [path for path in paths if path.exists()]
 
 
 def _write(
     folder: Path, run: FinishedRun, decisions: Decisions, config: ExportConfig
 ) -> tuple[list[str] | None, dict[str, Any]]:
-    """Write the files of the format; return the image paths that it has, and what to record besides."""
+    """Write the files of the format; return the paths of its images, and its part of the summary."""
     if config.to is ExportFormat.CSV:
         return None, {"rows_without_verdict": write_csv(folder, decisions, run, config.labels)}
     if config.to is ExportFormat.CLEANLAB:
@@ -122,20 +129,18 @@ def _write_provenance(folder: Path, decisions: Decisions, paths: list[str] | Non
     if paths is not None:
         exported = pa.array(decisions.new >= 0)
         order = pc.subtract(pc.cumulative_sum(exported.cast(pa.int64())), 1)
-        place = pc.if_else(exported, order, pa.scalar(None, pa.int64()))
-        columns["file"] = pa.array(paths, pa.string()).take(place)
+        path_number = pc.if_else(exported, order, pa.scalar(None, pa.int64()))
+        columns["file"] = pa.array(paths, pa.string()).take(path_number)
     pq.write_table(pa.table({**columns, **decisions.provenance()}), folder / "provenance.parquet")
 
 
 def _summary(run: FinishedRun, decisions: Decisions, config: ExportConfig) -> dict[str, Any]:
-    with (run.path / "soft_labels.parquet").open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "labelfix": labelfix.__version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "run_id": run.run_id,
         "run": os.path.abspath(run.path),
-        "soft_labels_sha256": digest,
+        "soft_labels_sha256": file_sha256(run.path / "soft_labels.parquet"),
         "format": str(config.to),
         "policy": str(config.policy),
         "min_confidence": config.min_confidence,

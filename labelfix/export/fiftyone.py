@@ -9,7 +9,7 @@ from typing import Any
 
 from labelfix.export.decisions import Decisions
 from labelfix.export.folder import write_json
-from labelfix.export.image_files import ImageFiles, inner_path, place
+from labelfix.export.image_files import ImageFiles, path_in_export, transfer_file
 from labelfix.settings import Transfer
 
 __all__ = ["write_fiftyone"]
@@ -17,15 +17,14 @@ __all__ = ["write_fiftyone"]
 
 def write_fiftyone(folder: Path, decisions: Decisions, files: ImageFiles, transfer: Transfer) -> list[str]:
     """Write ``data/…`` and labels.json; return the paths of the images."""
-    inner = [inner_path(key) for key in files.keys]
+    inner = [path_in_export(key) for key in files.keys]
     stems = [str(Path(path).with_suffix("")) for path in inner]
     times = Counter(stems)
-    # FiftyOne takes an image's path without its ending for its name: where two would be one, the ending stays.
+    # FiftyOne names an image by its path without the suffix; the suffix stays where two names would be equal
     ids = [stem if times[stem] == 1 else path for stem, path in zip(stems, inner, strict=True)]
-    endings = [Path(path).suffix for path in inner]
-    paths = [f"data/{name}{ending}" for name, ending in zip(ids, endings, strict=True)]
+    paths = [f"data/{name}{Path(path).suffix}" for name, path in zip(ids, inner, strict=True)]
     for number, path in enumerate(paths):
-        place(files.path(number), folder / path, transfer)
+        transfer_file(files.path(number), folder / path, transfer)
     labels = dict(zip(ids, _labels(decisions), strict=True))
     write_json(folder / "labels.json", {"classes": list(decisions.classes), "labels": labels})
     return paths

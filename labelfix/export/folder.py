@@ -1,7 +1,7 @@
-"""The folder of an export: built beside its place, moved there when it is whole; never over anything else.
+"""The folder of an export: built under a temporary name and renamed when it is complete.
 
-An earlier export is recognised by its ``export.json`` and replaced with --force alone. No export is written into an
-input folder, or over a folder that holds an input.
+It replaces an earlier export, known by its ``export.json``, with --force alone, and nothing else. No export is
+written into an input folder, or over a folder that holds an input.
 """
 
 import json
@@ -30,16 +30,19 @@ def check_destination(destination: Path, inputs: Sequence[Path], *, force: bool)
     Raises
     ------
     OutputError
-        When something else is there, or an input is in the way.
+        When `destination` holds something else, lies in an input or contains one.
     """
-    place = Path(os.path.realpath(destination))
+    real_destination = Path(os.path.realpath(destination))
     for source in inputs:
-        kept = Path(os.path.realpath(source))
-        if place == kept or (kept.is_dir() and kept in place.parents):
+        real_source = Path(os.path.realpath(source))
+        if real_destination == real_source or (
+            real_source.is_dir() and real_source in real_destination.parents
+        ):
             raise OutputError(
                 f"{destination}: lies in {source}, an input of the run, which stays as it is. Choose another DEST."
             )
-        if place in kept.parents and place.exists() and any(place.iterdir()):
+        contains_source = real_destination in real_source.parents
+        if contains_source and real_destination.exists() and any(real_destination.iterdir()):
             raise OutputError(f"{destination}: holds {source}, an input of the run. Choose another DEST.")
     if destination.is_symlink() or (destination.exists() and not destination.is_dir()):
         raise OutputError(f"{destination}: is not a folder; expected one to be made. Choose another DEST.")
@@ -54,7 +57,7 @@ def check_destination(destination: Path, inputs: Sequence[Path], *, force: bool)
 
 @contextmanager
 def new_folder(destination: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `destination` that takes its place at the end, or vanishes on an error.
+    """Yield an empty folder that is renamed to `destination` at the end, or removed on an error.
 
     Raises
     ------
@@ -65,14 +68,14 @@ def new_folder(destination: Path) -> Iterator[Path]:
     try:
         building.mkdir(parents=True)
         yield building
-        _take_place(building, destination)
+        _replace_folder(destination, building)
     except OSError as error:
         raise OutputError(f"{destination}: cannot be written ({error.strerror or error}).") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _take_place(building: Path, destination: Path) -> None:
+def _replace_folder(destination: Path, building: Path) -> None:
     if not destination.exists():
         os.rename(building, destination)
         return

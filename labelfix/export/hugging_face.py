@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labelfix.export.decisions import ROWS_PER_CHUNK, Decisions
-from labelfix.export.image_files import ImageFiles, inner_path, place
+from labelfix.export.image_files import ImageFiles, path_in_export, transfer_file
 from labelfix.settings import Transfer
 
 __all__ = ["write_hugging_face"]
@@ -32,9 +32,9 @@ def write_hugging_face(
     folder: Path, decisions: Decisions, files: ImageFiles, transfer: Transfer
 ) -> list[str]:
     """Write ``images/…`` and metadata.parquet: file_name, label, soft_label, provenance; return the file names."""
-    names = [f"images/{inner_path(key)}" for key in files.keys]
+    names = [f"images/{path_in_export(key)}" for key in files.keys]
     for number, name in enumerate(names):
-        place(files.path(number), folder / name, transfer)
+        transfer_file(files.path(number), folder / name, transfer)
     provenance = decisions.provenance()
     schema = _schema(decisions.classes)
     with pq.ParquetWriter(folder / "metadata.parquet", schema) as writer:

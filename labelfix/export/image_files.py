@@ -1,4 +1,4 @@
-"""Where the images of a run are, and how their files get into an export: linked or copied, never moved."""
+"""The image files of a run, and how they get into an export: linked or copied, never moved."""
 
 import hashlib
 import os
@@ -15,10 +15,9 @@ from labelfix.images.folder import ImageFolder
 from labelfix.runs.reading import FinishedRun
 from labelfix.settings import Transfer
 
-__all__ = ["ImageFiles", "find_images", "folder_name", "inner_path", "place", "unique_names"]
+__all__ = ["ImageFiles", "find_images", "folder_name", "path_in_export", "transfer_file", "unique_names"]
 
-
-# What the name of a folder cannot hold on one of the usual file systems, and the sign that stands for it.
+# What the name of a folder cannot hold on one of the usual file systems.
 FORBIDDEN = re.compile(r'[%/\\:*?"<>|\x00-\x1f\x7f]|^\.|[. ]$')
 
 
@@ -31,7 +30,7 @@ class ImageFiles:
     root
         The image folder, absolute.
     keys
-        (n,) the path of each image relative to `root`, with slashes; it may lead out of it by ``..``.
+        (n,) the path of each image relative to `root`, with slashes; it may lead out of `root` by ``..``.
     """
 
     root: Path
@@ -48,12 +47,12 @@ def find_images(run: FinishedRun, names: Sequence[str], folder: str | None) -> I
     Parameters
     ----------
     folder
-        Where the images are now; None takes where they were.
+        The image folder's path now; None takes the one that the run recorded.
 
     Raises
     ------
     InputError
-        When the run was not on images, or files are gone; all of them are counted.
+        When the run was not on images, or files are missing; all of them are counted.
     """
     if not run.holds_images and folder is None:
         raise InputError(
@@ -67,21 +66,21 @@ def find_images(run: FinishedRun, names: Sequence[str], folder: str | None) -> I
         )
     labels = run.labels_file
     keys = ImageFolder(root).identify(list(names), labels[0].parent if labels else None)
-    lost = [name for name, key in zip(names, keys, strict=True) if key is None]
-    if lost:
+    missing = [name for name, key in zip(names, keys, strict=True) if key is None]
+    if missing:
         raise InputError(
             [
                 f"{root}: there is no image {name!r} any more; expected the images of the run. Put it back, or say "
                 "where the images are now with --images."
-                for name in lost[:SHOWN_PROBLEMS]
+                for name in missing[:SHOWN_PROBLEMS]
             ],
-            len(lost),
+            len(missing),
         )
     return ImageFiles(root=root, keys=tuple(key for key in keys if key is not None))
 
 
-def place(source: str, target: Path, transfer: Transfer) -> None:
-    """Put a file at `target`; a hard link shares the bytes with the input and leaves them as they are."""
+def transfer_file(source: str, target: Path, transfer: Transfer) -> None:
+    """Link or copy a file to `target`; a hard link that fails becomes a symbolic one."""
     target.parent.mkdir(parents=True, exist_ok=True)
     real = os.path.realpath(source)
     if transfer is Transfer.COPY:
@@ -99,21 +98,21 @@ def place(source: str, target: Path, transfer: Transfer) -> None:
 
 def folder_name(label: str) -> str:
     """Return a class name as the name of a folder; what a file name cannot hold is percent-encoded."""
-    return FORBIDDEN.sub(lambda found: "".join(f"%{ord(c):02X}" for c in found[0]), label)
+    return FORBIDDEN.sub(lambda match: "".join(f"%{ord(c):02X}" for c in match[0]), label)
 
 
-def inner_path(key: str) -> str:
-    """Return where an image lies below a folder of the export: its own path, without steps upwards."""
+def path_in_export(key: str) -> str:
+    """Return the path of an image below a folder of the export: its key, or ``outside/…`` if that leads upwards."""
     parts = [part for part in key.split("/") if part not in ("", ".", "..")]
-    return (
-        posixpath.join(*parts) if len(parts) == len(key.split("/")) else f"outside/{_digest(key)}/{parts[-1]}"
-    )
+    if len(parts) == len(key.split("/")):
+        return posixpath.join(*parts)
+    return f"outside/{_digest(key)}/{parts[-1]}"
 
 
 def unique_names(keys: Sequence[str], groups: Sequence[str]) -> list[str]:
-    """Return a file name for every image that no other image of its group has.
+    """Return a file name for every image that is unique in its group.
 
-    The images' own names, where they differ (upper and lower case aside); else with a digest of the whole path.
+    It is the image's own name. Names that are equal but for upper and lower case get a digest of the whole path.
     """
     names = [posixpath.basename(key) for key in keys]
     times = Counter(zip(groups, map(str.casefold, names), strict=True))

@@ -5,7 +5,7 @@ from pathlib import Path
 from labelfix.errors import InputError
 from labelfix.export.decisions import Decisions
 from labelfix.export.folder import write_json
-from labelfix.export.image_files import ImageFiles, folder_name, place, unique_names
+from labelfix.export.image_files import ImageFiles, folder_name, transfer_file, unique_names
 from labelfix.settings import Transfer
 
 __all__ = ["write_image_folder"]
@@ -19,7 +19,7 @@ def write_image_folder(
     Raises
     ------
     InputError
-        When two classes would have the same folder on some file systems.
+        When the folders of two classes would differ in upper and lower case alone.
     """
     folders = [folder_name(name) for name in decisions.classes]
     clashes = {
@@ -36,6 +36,6 @@ def write_image_folder(
     for name in folders:
         (folder / name).mkdir()
     for number, path in enumerate(paths):
-        place(files.path(number), folder / path, transfer)
+        transfer_file(files.path(number), folder / path, transfer)
     write_json(folder / "classes.json", dict(zip(folders, decisions.classes, strict=True)))
     return paths

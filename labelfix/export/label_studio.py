@@ -29,20 +29,20 @@ def write_label_studio(folder: Path, decisions: Decisions, keys: list[str], url_
 
 
 def _task(row: int, keys: list[str], url_prefix: str, columns: dict[str, list[Any]]) -> dict[str, Any]:
-    said = {name: values[row] for name, values in columns.items()}
+    provenance = {name: values[row] for name, values in columns.items()}
     return {
-        "data": {"image": url_prefix + quote(keys[row], safe="/"), "path": keys[row], **said},
+        "data": {"image": url_prefix + quote(keys[row], safe="/"), "path": keys[row], **provenance},
         "predictions": [
             {
-                "model_version": f"labelfix {said['run_id']}",
-                "score": said["confidence"],
+                "model_version": f"labelfix {provenance['run_id']}",
+                "score": provenance["confidence"],
                 "result": [
                     {
                         "id": f"r{row}",
                         "type": "choices",
                         "from_name": "label",
                         "to_name": "image",
-                        "value": {"choices": [said["suggested_label"]]},
+                        "value": {"choices": [provenance["suggested_label"]]},
                     }
                 ],
             }

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from labelfix.export.decisions import ROWS_PER_CHUNK, Decisions
 from labelfix.export.folder import write_json
-from labelfix.export.image_files import ImageFiles, inner_path, place
+from labelfix.export.image_files import ImageFiles, path_in_export, transfer_file
 from labelfix.settings import Transfer
 
 __all__ = ["write_training"]
@@ -19,7 +19,7 @@ def write_training(
 ) -> list[str]:
     """Write targets, samples and classes.json; return the image paths.
 
-    Without `files` (a run on a matrix), the samples carry the names of the images.
+    Without `files` (a run on a matrix), the paths of the samples are the names of the images.
     """
     num_classes = len(decisions.classes)
     targets = np.lib.format.open_memmap(
@@ -32,9 +32,9 @@ def write_training(
     if files is None:
         paths = decisions.images.to_pylist()
     elif transfer is Transfer.COPY:
-        paths = [f"images/{inner_path(key)}" for key in files.keys]
+        paths = [f"images/{path_in_export(key)}" for key in files.keys]
         for number, path in enumerate(paths):
-            place(files.path(number), folder / path, transfer)
+            transfer_file(files.path(number), folder / path, transfer)
     else:
         paths = [files.path(number) for number in range(len(files.keys))]
     columns = {

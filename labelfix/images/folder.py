@@ -9,17 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labelfix.errors import InputError
+from labelfix.system.paths import FOLDER, path_problem
 
 __all__ = ["FileFinder", "ImageFolder"]
 
 
 # Names that may be another spelling of a file: blanks, backslashes, beyond ASCII, odd or absolute paths.
 ODD_PATH = re.compile(r"[^\x21-\x7e]|\\|//|/$|^/|(?:^|/)\.\.?(?:/|$)")
-
-
 MOST_LISTED = 200_000
-
-
 MOST_COMPARED = 2_000
 
 
@@ -36,13 +33,12 @@ class ImageFolder:
     root: Path
 
     def __post_init__(self) -> None:
-        if not self.root.is_dir():
-            state = "is not a folder" if self.root.exists() else "does not exist"
-            raise InputError(f"{self.root}: {state}; expected a folder of images. Check the path.")
+        if problem := path_problem(self.root, FOLDER):
+            raise InputError(problem)
 
     @property
     def identify(self) -> "FileFinder":
-        """What finds the file of each name: call it with names and the folder of their table."""
+        """The finder of files in this folder: call it with names and the folder of their table."""
         return FileFinder(self.root)
 
     def path(self, key: str) -> str:
@@ -54,9 +50,9 @@ class ImageFolder:
 class FileFinder:
     """Finds the files below `root` that names mean.
 
-    Names are relative to `root` or to the folder of the table they stand in (as in Hugging Face's
-    ImageFolder), or absolute. Composed and decomposed Unicode, slashes and backslashes, and blanks around a
-    name mean the same file, where there is none of the very name.
+    Names are relative to `root` or to the folder of their table (as in Hugging Face's ImageFolder), or absolute.
+    Where there is no file of exactly that name, composed and decomposed Unicode, slashes and backslashes, and names
+    with and without blanks around them mean the same file.
     """
 
     root: Path
@@ -65,27 +61,27 @@ class FileFinder:
         """Return the path of each named file relative to `root`, with slashes; None where there is no file."""
         bases = self._bases(folder)
         root = os.path.join(bases[0], "")
-        found: list[str | None] = []
+        keys: list[str | None] = []
         for name in names:
             if not ODD_PATH.search(name) and os.path.isfile(root + name):
-                found.append(name)
+                keys.append(name)
             else:
-                found.append(self._find(name, bases))
-        return found
+                keys.append(self._find(name, bases))
+        return keys
 
     def explain(self, names: list[str], folder: Path | None) -> list[str]:
-        """Return, in a sentence, why each name has no file, and which file may be meant."""
+        """Return a sentence per name on why it has no file, and which file may be meant."""
         bases = self._bases(folder)
         listed = _list_files(bases[0])
-        said = []
+        sentences = []
         for name in names:
             if any(os.path.isdir(os.path.join(base, name)) for base in bases if "\0" not in name):
-                said.append(f"{name!r} is a folder; expected an image file.")
+                sentences.append(f"{name!r} is a folder; expected an image file.")
                 continue
             close = _closest_file(name, listed)
             hint = f" A file like it is {close!r}." if close else ""
-            said.append(f"there is no file {name!r} in the image folder {str(self.root)!r}.{hint}")
-        return said
+            sentences.append(f"there is no file {name!r} in the image folder {str(self.root)!r}.{hint}")
+        return sentences
 
     def _bases(self, folder: Path | None) -> list[str]:
         bases = [os.path.abspath(self.root)]
@@ -105,7 +101,7 @@ class FileFinder:
 
 
 def _relative(path: str, root: str) -> str:
-    """Return `path` relative to `root`, by spelling where that works, else with links resolved."""
+    """Return `path` relative to `root`, both as spelled where that works, else with links resolved."""
     absolute = os.path.abspath(path)
     if os.path.realpath(absolute) != os.path.realpath(path):  # 'link/..' is not where it seems to be
         absolute = os.path.realpath(path)
@@ -126,7 +122,7 @@ def _spellings(name: str) -> list[str]:
 
 
 def _list_files(root: str) -> list[str]:
-    """Return the paths of the files below `root`, for suggestions: not more than can be listed at once."""
+    """Return the paths of the files below `root`, for suggestions; it stops after `MOST_LISTED`."""
     listed: list[str] = []
     for folder, folders, names in os.walk(root):
         folders.sort()

@@ -20,7 +20,7 @@ from labelfix.system.hashing import content_digest
 
 __all__ = ["PIPELINE_VERSION", "DecodedBatch", "ImageSource", "load_batches"]
 
-# Bump when decoding or resizing changes, so that what is kept on disk is not mistaken for what would come out now.
+# Bump when decoding or resizing changes, so that features and pixels kept on disk are computed again.
 PIPELINE_VERSION = 1
 
 
@@ -53,7 +53,7 @@ class ImageSource:
 
 @dataclass(frozen=True, kw_only=True)
 class DecodedBatch:
-    """What became of some images.
+    """Images after reading and decoding.
 
     Attributes
     ----------
@@ -61,21 +61,21 @@ class DecodedBatch:
         (B,) numbers of the images.
     digests
         (B,) of the files' content; empty where a file could not be opened.
-    reasons
-        (B,) why an image cannot be read; empty where it can.
+    unreadable
+        Number of each image that cannot be read -> why.
     pixel_rows, pixels
-        The images that were decoded, in the order of `rows`, and their (S, S, 3) uint8 in one tensor; None where
+        Numbers of the decoded images, in the order of `rows`, and their (S, S, 3) uint8 in one tensor; None where
         there is none.
     """
 
     rows: list[int]
     digests: list[bytes]
-    reasons: list[str]
+    unreadable: dict[int, str]
     pixel_rows: list[int]
     pixels: Tensor | None
 
     def pin_memory(self) -> "DecodedBatch":
-        """Return the batch as the loader pins it, so that the copy to a GPU need not wait."""
+        """Return the batch in pinned memory; the loader calls this, so that copies to a GPU need not wait."""
         return self if self.pixels is None else replace(self, pixels=self.pixels.pin_memory())
 
 
@@ -103,7 +103,7 @@ def load_batches(
         collate_fn=_collate,
         worker_init_fn=_start_worker,
         pin_memory=pin_memory,
-        generator=torch.Generator(),  # its own: no other random number must depend on loading
+        generator=torch.Generator(),  # a separate one: no other random number must depend on loading
     )
     yield from loader
 
@@ -147,7 +147,7 @@ def _collate(items: list[_Item]) -> DecodedBatch:
     return DecodedBatch(
         rows=[item.row for item in items],
         digests=[item.digest for item in items],
-        reasons=[item.reason for item in items],
+        unreadable={item.row: item.reason for item in items if item.reason},
         pixel_rows=[row for row, _ in decoded],
         pixels=torch.stack([pixels for _, pixels in decoded]) if decoded else None,
     )

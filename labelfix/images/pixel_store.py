@@ -2,7 +2,7 @@
 
 Three stores hand out the same uint8 batches:
 
-- device memory, where the decoded images take a small part of it: nothing moves any more;
+- device memory, where the decoded images take a small part of it: they are copied once;
 - a memory-mapped file, up to a budget in GiB: decoded once, and found again by a resumed run;
 - a stream from the image files, beyond the budget: worker processes decode ahead of the training.
 
@@ -56,12 +56,12 @@ class PixelStore(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class DecodedImages(ReadableRows):
-    """What decoding gave.
+    """The readable images in a pixel store.
 
     Attributes
     ----------
     store
-        The pixels of the images `rows`, by their places in it, 0 to P' - 1.
+        The pixels of the images `rows`, by their positions in it, 0 to P' - 1.
     storage
         Which kind of store it is.
     digest
@@ -111,20 +111,20 @@ def decode_images(
         When the mapped file cannot be written.
     """
     storage = choose_storage(source.num_bytes, budget, device)
-    kept = _MappedFile(folder, source)
-    found = kept.find() if storage is Storage.MAPPED else None
+    mapped = _MappedFile(folder, source)
+    earlier = mapped.find() if storage is Storage.MAPPED else None
     values: np.ndarray | Tensor | None = None
-    if found is not None:
-        values, record = found
+    if earlier is not None:
+        values, record = earlier
     else:
         shape = (len(source.paths), source.side, source.side, 3)
         if storage is Storage.MAPPED:
-            values = kept.create(shape)
+            values = mapped.create(shape)
         elif storage is Storage.DEVICE:
             values = torch.empty(shape, dtype=torch.uint8, device=device)
         record = _decode_into(values, source, progress)
         if isinstance(values, np.memmap):
-            kept.finish(values, record)
+            mapped.finish(values, record)
     rows = np.array([row for row in range(len(keys)) if row not in record.unreadable], np.int64)
     every = _StreamedPixels(source, device) if values is None else HeldPixels(values, device)
     return DecodedImages(
@@ -146,14 +146,14 @@ class _Decoded:
 
 def _decode_into(values: np.ndarray | Tensor | None, source: ImageSource, progress: Progress) -> _Decoded:
     """Decode all images into `values` (P, S, S, 3), None to drop the pixels."""
-    unreadable, digests = {}, [b""] * len(source.paths)
+    unreadable: dict[int, str] = {}
+    digests = [b""] * len(source.paths)
     batches = torch.arange(len(source.paths)).split(DECODE_BATCH)
     with progress.stage("Decoding images", len(source.paths), "images") as advance:
         for batch in load_batches(source, batches):
-            for row, digest, reason in zip(batch.rows, batch.digests, batch.reasons, strict=True):
+            for row, digest in zip(batch.rows, batch.digests, strict=True):
                 digests[row] = digest
-                if reason:
-                    unreadable[row] = reason
+            unreadable |= batch.unreadable
             if isinstance(values, Tensor) and batch.pixels is not None:
                 values[batch.pixel_rows] = batch.pixels.to(values.device)
             elif isinstance(values, np.ndarray) and batch.pixels is not None:
@@ -185,7 +185,7 @@ class HeldPixels:
 
 
 class _StreamedPixels:
-    """Pixels that worker processes decode again whenever they are asked for."""
+    """Pixels that worker processes decode again for every batch."""
 
     def __init__(self, source: ImageSource, device: torch.device):
         self.source = source
@@ -193,11 +193,9 @@ class _StreamedPixels:
 
     def batches(self, rows: Sequence[Tensor]) -> Iterator[Tensor]:
         for batch in load_batches(self.source, rows, pin_memory=self.device.type == "cuda"):
-            lost = [(row, why) for row, why in zip(batch.rows, batch.reasons, strict=True) if why]
-            if lost:
-                row, why = lost[0]
+            for row, reason in batch.unreadable.items():
                 raise InputError(
-                    f"{self.source.paths[row]}: was readable before training, and is no longer: {why}. Put the "
+                    f"{self.source.paths[row]}: was readable before training, and is no longer: {reason}. Put the "
                     "image back and go on with --resume."
                 )
             assert batch.pixels is not None
@@ -227,7 +225,7 @@ class _MappedFile:
         )
 
     def find(self) -> tuple[np.ndarray, _Decoded] | None:
-        """Return what an earlier call kept, if it was finished and the image files are the same."""
+        """Return pixels and record of an earlier call, if it was finished and the image files are the same."""
         try:
             record = json.loads(self.record.read_text(encoding="utf-8"))
             if record["identity"] != self.identity:

@@ -16,7 +16,7 @@ __all__ = ["ReadableRows", "quarantine"]
 
 @dataclass(frozen=True, kw_only=True)
 class ReadableRows:
-    """Which images could be read; what was computed from them stands in the order of `rows`.
+    """Which images could be read; values computed from them are in the order of `rows`.
 
     Attributes
     ----------
@@ -38,9 +38,10 @@ class ReadableRows:
 def quarantine(
     table: LabelTable, readable: ReadableRows, progress: Progress
 ) -> tuple[LabelTable, dict[str, str]]:
-    """Return the table of the readable images, row for row as `readable.rows`, and why not the others, by name.
+    """Return the table of the readable images, and the reason for each other image by name.
 
-    The latter begin with the images that have no file (`LabelTable.missing`).
+    The table has the rows `readable.rows` in that order. Reasons begin with the images that have no file
+    (`LabelTable.missing`).
     """
     names = table.every_name
     unreadable = {names[row]: reason for row, reason in sorted(readable.unreadable.items())}

@@ -1,4 +1,4 @@
-"""Class lists: from ``--classes`` or from the labels that occur, and what a person should know about them.
+"""Class lists: from ``--classes`` or from the labels that occur, and warnings about them.
 
 K classes; a label code is an index into them.
 """
@@ -98,7 +98,7 @@ def closest_class(name: str, classes: Sequence[str]) -> str | None:
 def class_warnings(
     classes: tuple[str, ...], given_rows: np.ndarray, trusted_rows: np.ndarray, *, trusted: bool
 ) -> list[str]:
-    """Return what to know about the classes before trusting the result, in full sentences.
+    """Return what to know about the classes before relying on the result, in full sentences.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def class_warnings(
     trusted
         Whether there are trusted labels at all.
     """
-    said = [
+    warnings = [
         f"classes {' and '.join(map(repr, alike))} differ only in case, blanks, Unicode form or leading "
         "zeros, and are taken for different classes. Spell them alike if they are one."
         for alike in _lookalikes(classes)
@@ -117,20 +117,20 @@ def class_warnings(
     if trusted:
         rows = given_rows + trusted_rows
         if len(missing := np.flatnonzero((trusted_rows == 0) & (given_rows > 0))):
-            said.append(
+            warnings.append(
                 f"{_count(len(missing), 'class', 'classes')} without a trusted row: "
                 f"{_named(classes, missing, given_rows, rows)}. "
                 "Their noise is taken from the other classes; verify a few rows of each."
             )
         if len(only := np.flatnonzero((trusted_rows > 0) & (given_rows == 0))):
-            said.append(
+            warnings.append(
                 f"{_count(len(only), 'class', 'classes')} that only the trusted labels know: "
                 f"{_named(classes, only, trusted_rows, rows)}. No given label names them; check the spelling."
             )
     if len(unused := np.flatnonzero(given_rows + trusted_rows == 0)):
         named = _listed([repr(classes[k]) for k in unused])
-        said.append(f"{_count(len(unused), 'class', 'classes')} of --classes that no row has: {named}.")
-    return said
+        warnings.append(f"{_count(len(unused), 'class', 'classes')} of --classes that no row has: {named}.")
+    return warnings
 
 
 def _lookalikes(classes: tuple[str, ...]) -> list[list[str]]:

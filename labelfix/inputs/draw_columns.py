@@ -1,12 +1,12 @@
-"""The fixes that verified rows were drawn from, written into the table of those rows and read back.
+"""The sampling frame of a draw, written into the table of its rows and read back.
 
-A row's weight says with which chance it was drawn, but not which other fixes could have been drawn in its place.
-These are the draw's sampling frame. `labelfix.risk_control.fixed_sequence` needs it: of the fixes in the frame, and
-of no others, the rows drawn are a random sample. So ``labelfix next`` writes it into the column ``drawn_from`` of
-the rows to verify: the draw, a colon, and images of the frame. Every row lists itself, if it is of the frame, and
-an equal share of those that were not drawn. So if rows get lost, those that are left still are a random sample of
-what they list together, and tables of one draw can be joined. Draws and images stand there as identifiers of 48
-bits, in letters, so that names of any kind pass through any spreadsheet.
+A row's weight gives its inclusion probability, but not which fixes could have been sampled in its place: these are
+the sampling frame of the draw. `labelfix.risk_control.promise` needs it, because the sampled rows are a
+random sample of the fixes in the frame and of no others. ``labelfix next`` writes the frame into the column
+``drawn_from`` of the rows to verify. A cell holds the draw, a colon, and images of the frame: the row's own, if it
+is in the frame, and an equal share of those that were not sampled. So if rows get lost, those that are left are
+still a random sample of what they list together, and tables of one draw can be joined. Draws and images are written
+as identifiers of 48 bits, in letters, so that names of any kind pass through any spreadsheet.
 """
 
 import re
@@ -37,23 +37,23 @@ def frame_cells(frame: np.ndarray, rows: np.ndarray, settings: str) -> list[str]
     Parameters
     ----------
     frame
-        Identifiers of the images in the frame; may be empty.
+        Identifiers of the images in the sampling frame; may be empty.
     rows
         (n,) identifiers of the images in the table.
     settings
-        Whatever the draw depended on besides: draws from the same frame are told apart by it.
+        What else identifies the draw: it tells draws from the same frame apart.
     """
     frame = np.unique(frame)
     draw = _word(int(image_ids([f"{settings} {frame.tolist()}"])[0]))
-    others = [_word(number) for number in np.setdiff1d(frame, rows).tolist()]
-    own = [
+    unsampled = [_word(number) for number in np.setdiff1d(frame, rows).tolist()]
+    sampled = [
         [_word(number)] if inside else [] for number, inside in zip(rows, np.isin(rows, frame), strict=True)
     ]
-    return [" ".join([f"{draw}:", *own[row], *others[row :: len(rows)]]) for row in range(len(rows))]
+    return [" ".join([f"{draw}:", *sampled[row], *unsampled[row :: len(rows)]]) for row in range(len(rows))]
 
 
 def parse_cell(cell: str) -> tuple[str, list[int]] | None:
-    """Return the draw that a cell names, and the identifiers that it lists; None where it is no such cell."""
+    """Return the draw that a cell names, and the identifiers that it lists; None for any other text."""
     match = CELL.fullmatch(cell)
     return match and (match[1], [int(word.translate(TO_HEX), 16) for word in match[2].split()])
 

@@ -15,8 +15,8 @@ ODD_NAME = re.compile(r"[^\x21-\x7e]|\\|//|/$|(?:^|/)\.\.?(?:/|$)")
 class Identify(Protocol):
     """Turns the names of one table into identities.
 
-    One that can lose names has a method ``explain(names, folder) -> list[str]`` as well, which says of each
-    lost name, in a sentence, what is wrong with it.
+    One that may return None also has a method ``explain(names, folder) -> list[str]``, which returns a sentence on
+    what is wrong with each unknown name.
     """
 
     def __call__(self, names: list[str], folder: Path | None) -> list[str | None]:

@@ -33,10 +33,11 @@ class LabelTable:
     trusted
         (N,) int32: the trusted label, -1 where there is none.
     trusted_weight, trusted_sample
-        (N,) float64 and int32: 1 / probability of having been drawn for verification, and which draw that was;
-        1 and 0 for a plain random sample, and where there is no trusted label.
-    frames
-        Of draws that say which images their chosen rows were drawn from, all with one chance: (N,) bool by number.
+        (N,) float64 and int32: 1 / inclusion probability, and the number of the draw; 1 and 0 for a simple random
+        sample, and where there is no trusted label.
+    sampling_frames
+        Number of a draw -> (N,) bool: the images that it could sample, all with the same inclusion probability.
+        Only of draws that say so.
     row_image, row_label, row_annotator
         (R,) int32 per label row: image number, label, annotator (-1 where the cell is empty).
     annotators
@@ -58,7 +59,7 @@ class LabelTable:
     trusted: np.ndarray
     trusted_weight: np.ndarray
     trusted_sample: np.ndarray
-    frames: Mapping[int, np.ndarray]
+    sampling_frames: Mapping[int, np.ndarray]
     row_image: np.ndarray
     row_label: np.ndarray
     row_annotator: np.ndarray
@@ -106,7 +107,7 @@ class LabelTable:
 
     @property
     def trusted_count(self) -> np.ndarray:
-        """What each trusted image counts for in figures of the data set, (N,); 0 where none is trusted."""
+        """What each trusted image counts for in estimates for the data set, (N,); 0 where it is not trusted."""
         counts = np.zeros(self.num_images)
         rows = self.pairs
         counts[rows] = row_counts(self.trusted_weight[rows], self.trusted_sample[rows], self.num_images)
@@ -125,7 +126,7 @@ class LabelTable:
             trusted=self.trusted[kept_N],
             trusted_weight=self.trusted_weight[kept_N],
             trusted_sample=self.trusted_sample[kept_N],
-            frames={draw: frame[kept_N] for draw, frame in self.frames.items()},
+            sampling_frames={draw: frame[kept_N] for draw, frame in self.sampling_frames.items()},
             row_image=number[self.row_image[rows]],
             row_label=self.row_label[rows],
             row_annotator=self.row_annotator[rows],

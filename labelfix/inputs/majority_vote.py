@@ -7,7 +7,7 @@ import numpy as np
 
 __all__ = ["majority_labels"]
 
-# How many agreements an annotator's starting value weighs.
+# Prior strength of each annotator's reliability, in rows.
 PRIOR_ROWS = 4.0
 
 
@@ -20,15 +20,15 @@ def majority_labels(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the most frequent label of every image; a tie goes to the more reliable annotator.
 
-    Reliability is an annotator's agreement with the trusted labels, smoothed towards the agreement with the
-    other annotators of the same images, which alone counts where nothing of theirs is trusted. The trusted
-    label of an image takes no part in settling its own tie, so that its given label stays evidence. Among
-    equally reliable annotators, the first class in class order is taken.
+    Reliability is an annotator's agreement with the trusted labels, shrunk to their agreement with other annotators
+    of the same images; without trusted labels it is the latter alone. The trusted label of an image has no part in
+    its own tie, so that its given label stays evidence. Among equally reliable annotators, the first class in class
+    order is taken.
 
     Parameters
     ----------
     row_image, row_label, row_annotator
-        (R,) image number, class number, annotator number (-1: not named, taken for one annotator).
+        (R,) image number, class number, annotator number (-1: not named; all of these count as one annotator).
     trusted
         (N,) trusted class numbers, -1 where there is none.
     num_classes
@@ -51,7 +51,7 @@ def majority_labels(
     rows = np.flatnonzero(tied[row_image])
     if len(rows):
         reliability = _reliability(row_image, row_label, row_annotator, trusted, votes[pair_of_row])
-        # Rounded, so that sums in another order of rows settle no tie another way.
+        # rounded, so that the order of summation does not decide a tie
         np.maximum.at(strength, pair_of_row[rows], np.round(reliability[rows], 9))
     order = np.lexsort((label, -strength, ~leads, image))
     return label[order[starts]].astype(np.int32), tied
@@ -64,19 +64,19 @@ def _reliability(
     trusted: np.ndarray,
     row_votes: np.ndarray,
 ) -> np.ndarray:
-    """Return, (R,), the reliability of every row's annotator as seen from the other rows' images."""
+    """Return, (R,), the reliability of every row's annotator, without the trusted label of that row's image."""
     num_annotators = int(row_annotator.max(initial=-1)) + 1
-    who = np.where(row_annotator < 0, num_annotators, row_annotator)
+    annotator = np.where(row_annotator < 0, num_annotators, row_annotator)
 
     def total(values: np.ndarray) -> np.ndarray:
-        return np.bincount(who, values, minlength=num_annotators + 1)
+        return np.bincount(annotator, values, minlength=num_annotators + 1)
 
     others = np.bincount(row_image)[row_image] - 1
-    agreement = np.divide(row_votes - 1, others, out=np.zeros(len(who)), where=others > 0)
+    agreement = np.divide(row_votes - 1, others, out=np.zeros(len(annotator)), where=others > 0)
     common = (agreement.sum() + 1) / ((others > 0).sum() + 2)
     with_others = (total(agreement) + PRIOR_ROWS * common) / (total(others > 0) + PRIOR_ROWS)
     known = (trusted[row_image] >= 0).astype(np.float64)
     right = known * (trusted[row_image] == row_label)
-    return (total(right)[who] - right + PRIOR_ROWS * with_others[who]) / (
-        total(known)[who] - known + PRIOR_ROWS
+    return (total(right)[annotator] - right + PRIOR_ROWS * with_others[annotator]) / (
+        total(known)[annotator] - known + PRIOR_ROWS
     )

@@ -25,11 +25,11 @@ from labelfix.inputs.readers import (
     text_array,
 )
 from labelfix.settings import Kind
+from labelfix.system.paths import MATRIX, MATRIX_SUFFIXES, path_problem
 from labelfix.system.progress import Progress
 
 __all__ = ["Matrix", "infer_kind", "read_matrix"]
 
-MATRIX_SUFFIXES = (".npy", ".parquet", ".pq")
 NOT_VALUES = {*IMAGE_NAMES, *ANNOTATOR_NAMES, *GIVEN_NAMES, *TRUSTED_NAMES}
 ROWS_PER_CHUNK = 65_536
 SAMPLE_ROWS = 1_000
@@ -81,13 +81,13 @@ class Matrix:
         return values, table.with_extra(extra)
 
     def _by_key(self, keys: list[str], table: LabelTable) -> tuple[np.ndarray, np.ndarray]:
-        place: dict[str, int] = {}
+        row_of: dict[str, int] = {}
         for row, key in enumerate(keys):
-            place.setdefault(key, row)
-        if len(place) < len(keys):
-            self._check_alike(np.fromiter((place[key] for key in keys), np.int64, len(keys)), keys)
+            row_of.setdefault(key, row)
+        if len(row_of) < len(keys):
+            self._check_alike(np.fromiter((row_of[key] for key in keys), np.int64, len(keys)), keys)
         wanted = table.keys.to_pylist()
-        lost = [key for key in wanted if key not in place]
+        lost = [key for key in wanted if key not in row_of]
         if lost:
             raise InputError(
                 [
@@ -97,8 +97,8 @@ class Matrix:
                 ],
                 len(lost),
             )
-        extra = [(i, key) for i, key in enumerate(table.extra_keys.to_pylist()) if key in place]
-        rows = [place[key] for key in wanted] + [place[key] for _, key in extra]
+        extra = [(i, key) for i, key in enumerate(table.extra_keys.to_pylist()) if key in row_of]
+        rows = [row_of[key] for key in wanted] + [row_of[key] for _, key in extra]
         return self.values[rows], np.array([i for i, _ in extra], np.int64)
 
     def _by_position(self, table: LabelTable) -> np.ndarray:
@@ -114,11 +114,11 @@ class Matrix:
         return np.asarray(self.values[first])
 
     def _check_alike(self, first: np.ndarray, images: list[str] | pa.Array) -> None:
-        """Check that every row is the same as row `first` of it; `images` names the image of each row."""
+        """Check that row i equals row `first[i]` for every i; `images` names the image of each row."""
         problems = Problems()
         for start in range(0, len(first), ROWS_PER_CHUNK):
-            here = slice(start, start + ROWS_PER_CHUNK)
-            differing = start + np.flatnonzero((self.values[here] != self.values[first[here]]).any(1))
+            chunk = slice(start, start + ROWS_PER_CHUNK)
+            differing = start + np.flatnonzero((self.values[chunk] != self.values[first[chunk]]).any(1))
 
             def describe(rows: np.ndarray = differing) -> Iterator[str]:
                 for row in rows:
@@ -187,10 +187,9 @@ def _report_rows(name: str, start: int, wrong: np.ndarray, what: str, problems: 
 
 
 def _load(path: Path, rows: int | None = None) -> Matrix:
-    """Read a matrix, or at least the first `rows` of it, without a look at the numbers."""
-    if not path.is_file():
-        state = "is not a file" if path.exists() else "does not exist"
-        raise InputError(f"{path}: {state}; expected a .npy or .parquet matrix. Check the path.")
+    """Read a matrix, or at least the first `rows` of it, without a check of the numbers."""
+    if problem := path_problem(path, MATRIX):
+        raise InputError(problem)
     suffix = path.suffix.lower()
     if suffix not in MATRIX_SUFFIXES:
         raise InputError(

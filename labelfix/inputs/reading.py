@@ -1,8 +1,8 @@
 """From label tables to one validated `LabelTable`: images, classes, given and trusted labels, annotators.
 
-Nothing is trained before everything here has passed. N images, R label rows, K classes, E extra trusted
-images. Every image keeps the row number it gets here: its place in the order of first appearance in the
-labels table. What is done per row is done in arrays; loops run over distinct names only.
+Nothing is trained before everything here has passed. Every image keeps the row number that it gets here: its
+position in the order of first appearance in the labels table. Work per row is done in arrays; loops run over
+distinct names only. N images, R label rows, K classes, E extra trusted images.
 """
 
 import os
@@ -43,16 +43,17 @@ def read_label_table(
     labels
         Path or table with ``image``, ``label`` and optionally ``annotator``.
     trusted
-        Path or table with ``image`` and ``label``, a list of them, or None. One with sampling weights is a
-        draw of its own; the weights are proportional to 1 / probability of having been drawn, and rows that
-        have no label yet are left out. Those without weights are one plain random sample. ``drawn_from`` says
-        which draw a row is of, and from which images (`labelfix.inputs.draw_columns`).
+        Path or table with ``image`` and ``label``, a list of them, or None. Tables without sampling weights are
+        one simple random sample. Each table with weights is a draw of its own; weights are proportional to
+        1 / inclusion probability, and rows without a label are left out. ``drawn_from`` holds the draw of a row and
+        its sampling frame (`labelfix.inputs.draw_columns`).
     classes
         Class names in order; None takes the labels that occur, sorted (by value when all are integers).
     identify
         Turns names into identities; `labelfix.images.folder.ImageFolder.identify` for a folder of images.
     skip_missing
-        Leave rows out whose image `identify` does not know, listing them in `missing`, instead of failing.
+        Whether to leave out rows whose image `identify` does not know, and list them in `missing`; else they are
+        faults.
     trusted_weights
         The column of sampling weights; None takes ``weight`` or ``sampling_weight`` where there is one.
 
@@ -65,18 +66,19 @@ def read_label_table(
     problems = Problems()
     wanted = None if classes is None else check_classes(list(classes), "--classes", problems)
     wanted = None if problems.count else wanted  # else every label would be reported against a wrong list
-    more = [] if trusted is None else list(trusted) if isinstance(trusted, (list, tuple)) else [trusted]
+    several = isinstance(trusted, (list, tuple))
+    sources = [labels, *(trusted if several else [] if trusted is None else [trusted])]
     raws = [
         read_table(source, problems, trusted=number > 0, name=name, weight=trusted_weights)
-        for number, (source, name) in enumerate(zip([labels, *more], _names(labels, more), strict=True))
+        for number, (source, name) in enumerate(zip(sources, _names(sources), strict=True))
     ]
-    known = [raw for raw in raws[1:] if raw]
-    if trusted_weights is not None and not any(_has_weights(raw, trusted_weights) for raw in known):
+    trusted_tables = [raw for raw in raws[1:] if raw]
+    if trusted_weights is not None and not any(_has_weights(raw, trusted_weights) for raw in trusted_tables):
         problems.add(
             f"--trusted-weights: no trusted table has a column {trusted_weights!r}; expected one. Name the column "
             "of sampling weights, or leave the option out for a random sample."
         )
-    return _Reading(problems, identify, skip_missing).read(raws[0], known, wanted)
+    return _Reading(problems, identify, skip_missing).read(raws[0], trusted_tables, wanted)
 
 
 def _has_weights(raw: RawTable, title: str) -> bool:
@@ -84,27 +86,32 @@ def _has_weights(raw: RawTable, title: str) -> bool:
     return "weight" in raw.columns and ("drawn_from" not in raw.columns or plain_title(title) in WEIGHT_NAMES)
 
 
-def _names(labels: Any, trusted: list[Any]) -> list[str]:
-    """Return what to call each table: its file name, or its path where two have the same name."""
-    memory = [f"trusted {n}" if len(trusted) > 1 else "trusted" for n in range(1, len(trusted) + 1)]
-    plain, full = [], []
-    for source, name in zip([labels, *trusted], ["labels", *memory], strict=True):
+def _names(sources: list[Any]) -> list[str]:
+    """Return what to call each table, labels first: its file name, or its path where two have the same name."""
+    num_trusted = len(sources) - 1
+    trusted = [f"trusted {n}" if num_trusted > 1 else "trusted" for n in range(1, num_trusted + 1)]
+    short, full = [], []
+    for source, name in zip(sources, ["labels", *trusted], strict=True):
         is_path = isinstance(source, (str, os.PathLike))
-        plain.append(os.path.basename(os.fspath(source)) if is_path else name)
+        short.append(os.path.basename(os.fspath(source)) if is_path else name)
         full.append(os.fspath(source) if is_path else name)
-    times = Counter(plain)
-    return [long if times[short] > 1 else short for short, long in zip(plain, full, strict=True)]
+    times = Counter(short)
+    return [path if times[name] > 1 else name for name, path in zip(short, full, strict=True)]
 
 
 class _Reading:
+    """Reads the tables of one run into a `LabelTable`, and collects faults and warnings on the way."""
+
     def __init__(self, problems: Problems, identify: Identify, skip_missing: bool):
         self.problems = problems
         self.identify = identify
         self.skip_missing = skip_missing
         self.number_of: dict[str, int] = {}  # identity -> its number, over all tables
         self.missing: dict[str, None] = {}
-        self.strangers = 0  # how many images of sampling frames are not among the labels
-        self.pointed: list[tuple[str, str, str]] = []  # of tables with labels such as 5.0: name, label, class
+        self.unmatched = 0  # how many images of sampling frames are not among the labels
+        self.decimal_labels: list[
+            tuple[str, str, str]
+        ] = []  # per table with labels such as 5.0: name, label, class
         self.unfilled: list[tuple[str, int, int]] = []  # per trusted table: name, rows without a label, rows
 
     def read(
@@ -120,15 +127,15 @@ class _Reading:
             ]
         classes = wanted if wanted is not None else self._classes(labels)
         codes = [self._label_codes(raw, label, classes) for raw, label in zip(tables, labels, strict=True)]
-        who = self._annotators(given)
+        annotators = self._annotators(given)
         if given:
-            self._report_repeats(given, images[0], who)
-        extra = 1 if given else 0
-        truth = merge_trusted(trusted, images[extra:], codes[extra:], classes, self.problems)
+            self._report_repeats(given, images[0], annotators)
+        first = 1 if given else 0  # position of the first trusted table
+        truth = merge_trusted(trusted, images[first:], codes[first:], classes, self.problems)
         self.unfilled = [(raw.name, raw.columns["label"].null_count, raw.num_rows) for raw in trusted]
         self.problems.raise_if_any()
         assert given is not None
-        return self._assemble(given, images[0], codes[0], who, truth, classes, bool(trusted))
+        return self._assemble(given, images[0], codes[0], annotators, truth, classes, bool(trusted))
 
     # ------------------------------------------------------------------------------------------------ images
 
@@ -159,24 +166,24 @@ class _Reading:
         """Return the annotator of every row, numbered in the order of their names."""
         if given is None or "annotator" not in given.columns:
             return Column(np.full(given.num_rows if given else 0, -1, np.int32), [])
-        who = encode(given.columns["annotator"])
-        order = sorted(range(len(who.values)), key=who.values.__getitem__)
+        annotators = encode(given.columns["annotator"])
+        order = sorted(range(len(annotators.values)), key=annotators.values.__getitem__)
         rank = np.empty(len(order) + 1, np.int32)
         rank[order] = np.arange(len(order))
         rank[-1] = -1
-        return Column(rank[who.codes], [who.values[i] for i in order])
+        return Column(rank[annotators.codes], [annotators.values[i] for i in order])
 
-    def _report_repeats(self, raw: RawTable, images: np.ndarray, who: Column) -> None:
+    def _report_repeats(self, raw: RawTable, images: np.ndarray, annotators: Column) -> None:
         """Report every row that repeats the (image, annotator) pair of an earlier row."""
         rows = np.flatnonzero(images >= 0)
-        pairs = images[rows].astype(np.int64) * (len(who.values) + 1) + who.codes[rows] + 1
+        pairs = images[rows].astype(np.int64) * (len(annotators.values) + 1) + annotators.codes[rows] + 1
         _, first, inverse = np.unique(pairs, return_index=True, return_inverse=True)
         before = rows[first][inverse]
         repeats = np.flatnonzero(before != rows)
         self.problems.add_many(
             len(repeats),
             lambda: describe_repeats(
-                raw, who, rows[repeats[:SHOWN_PROBLEMS]], before[repeats[:SHOWN_PROBLEMS]]
+                raw, annotators, rows[repeats[:SHOWN_PROBLEMS]], before[repeats[:SHOWN_PROBLEMS]]
             ),
         )
 
@@ -192,13 +199,13 @@ class _Reading:
         return classes
 
     def _whole_numbers(self, raw: RawTable, labels: Column, names: set[str]) -> Column:
-        """Return the trusted labels of a draw, without the point that pandas gives integers beside empty cells."""
+        """Return the trusted labels of a draw as whole numbers; pandas writes 5.0 in columns with empty cells."""
         whole = [label.removesuffix(".0") for label in labels.values]
         if "weight" not in raw.columns or not whole or not names.issuperset(whole):
             return labels
         if any(label == name or label in names for label, name in zip(labels.values, whole, strict=True)):
             return labels
-        self.pointed.append((raw.name, labels.values[0], whole[0]))
+        self.decimal_labels.append((raw.name, labels.values[0], whole[0]))
         return Column(labels.codes, whole)
 
     def _label_codes(self, raw: RawTable, labels: Column, classes: tuple[str, ...]) -> np.ndarray:
@@ -218,7 +225,7 @@ class _Reading:
         given: RawTable,
         images: np.ndarray,
         labels: np.ndarray,
-        who: Column,
+        annotators: Column,
         truth: TrustedLabels,
         classes: tuple[str, ...],
         any_trusted: bool,
@@ -229,7 +236,7 @@ class _Reading:
                 f"{given.name}: none of its images exists ({next(iter(self.missing))!r}, for one); expected at "
                 "least one. Check the image folder."
             )
-        # Numbers were given in order of first appearance, so this is that order too.
+        # numbers were given in order of first appearance, so ascending numbers are in that order too
         numbers, first = np.unique(images[rows], return_index=True)
         rank = np.full(len(self.number_of), -1, np.int32)
         rank[numbers] = np.arange(len(numbers), dtype=np.int32)
@@ -237,12 +244,14 @@ class _Reading:
         trusted, weight, sample = truth.by_image(len(self.number_of))
         trusted, weight, sample = trusted[numbers], weight[numbers], sample[numbers]
         is_extra = rank[truth.image] < 0
-        majority, tied = majority_labels(row_image, row_label, who.codes[rows], trusted, len(classes))
+        majority, tied = majority_labels(row_image, row_label, annotators.codes[rows], trusted, len(classes))
         keys = pa.array(list(self.number_of), pa.large_string())
         names = given.columns["image"].take(pa.array(rows[first]))
-        ids = image_ids(names.to_pylist()) if truth.frames else np.empty(0, np.uint64)
-        frames = {draw: np.array(sorted(set(listed)), np.uint64) for draw, listed in truth.frames.items()}
-        self.strangers = sum(int((~np.isin(frame, ids)).sum()) for frame in frames.values())
+        ids = image_ids(names.to_pylist()) if truth.sampling_frames else np.empty(0, np.uint64)
+        frames = {
+            draw: np.array(sorted(set(listed)), np.uint64) for draw, listed in truth.sampling_frames.items()
+        }
+        self.unmatched = sum(int((~np.isin(frame, ids)).sum()) for frame in frames.values())
         return LabelTable(
             images=names,
             keys=keys.take(pa.array(numbers)),
@@ -251,11 +260,11 @@ class _Reading:
             trusted=trusted,
             trusted_weight=weight,
             trusted_sample=sample,
-            frames={draw: np.isin(ids, frame) for draw, frame in frames.items()},
+            sampling_frames={draw: np.isin(ids, frame) for draw, frame in frames.items()},
             row_image=row_image,
             row_label=row_label,
-            row_annotator=who.codes[rows],
-            annotators=tuple(who.values),
+            row_annotator=annotators.codes[rows],
+            annotators=tuple(annotators.values),
             extra_keys=keys.take(pa.array(truth.image[is_extra])),
             extra_trusted=truth.label[is_extra],
             ties=int(tied.sum()),
@@ -282,11 +291,11 @@ class _Reading:
                     f"{name}: {empty:,} of {rows:,} rows have no label yet and are left out, as if they had not "
                     "been drawn."
                 )
-        for name, label, whole in self.pointed:
+        for name, label, whole in self.decimal_labels:
             yield f"{name}: its labels are taken for whole numbers, {label!r} for {whole!r}."
-        if self.strangers:
+        if self.unmatched:
             yield (
-                f"{_images(self.strangers)} listed in columns drawn_from not among the labels by that name: of "
+                f"{_images(self.unmatched)} listed in columns drawn_from not among the labels by that name: of "
                 "them nothing can be promised. Use the names of the run that labelfix next read."
             )
         if any_trusted and not len(trusted):

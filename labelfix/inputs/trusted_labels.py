@@ -1,4 +1,4 @@
-"""The trusted labels of all tables as one: which images, which labels, and how each row was drawn."""
+"""The trusted labels of all tables as one: which images, which labels, and how each row was sampled."""
 
 import math
 from collections.abc import Iterator
@@ -19,16 +19,16 @@ __all__ = ["TrustedLabels", "merge_trusted"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrustedLabels:
-    """Trusted images (T,) by number, each once: label, sampling weight, and which draw it is from.
+    """Trusted images (T,) by number, each once: label, sampling weight, and number of the draw.
 
-    `frames` has the identifiers of the images that each draw with a sampling frame is from, by its number.
+    `sampling_frames` maps the number of a draw to the identifiers of the images in its sampling frame.
     """
 
     image: np.ndarray
     label: np.ndarray
     weight: np.ndarray
     sample: np.ndarray
-    frames: dict[int, list[int]]
+    sampling_frames: dict[int, list[int]]
 
     def by_image(self, num_images: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return label, weight and draw of all images; -1, 1 and 0 where nothing is trusted."""
@@ -39,7 +39,7 @@ class TrustedLabels:
 
 
 def _positive(text: str) -> float:
-    """Return the number, NaN where it is none above 0."""
+    """Return a number above 0; NaN for any other text."""
     try:
         value = float(text)
     except ValueError:
@@ -54,7 +54,7 @@ def merge_trusted(
     classes: tuple[str, ...],
     problems: Problems,
 ) -> TrustedLabels:
-    """Return what is trusted, each image once; report images that have two labels, and columns of draws at fault.
+    """Return the trusted labels, each image once; report images with two labels, and wrong columns of draws.
 
     Parameters
     ----------
@@ -62,44 +62,44 @@ def merge_trusted(
         Trusted tables, and image number and label of every row of each.
     """
     frames: dict[int, list[int]] = {}
-    nothing = [np.empty(0, np.int32)]
-    image, label = np.concatenate(images + nothing), np.concatenate(codes + nothing)
+    empty = [np.empty(0, np.int32)]
+    image, label = np.concatenate(images + empty), np.concatenate(codes + empty)
     weight, sample = _sampling(tables, frames, problems)
     rows = np.flatnonzero((image >= 0) & (label != NO_LABEL))
     # an image that several tables name counts as part of the random sample, in whatever order they are given
     rows = rows[np.argsort(sample[rows] != RANDOM_SAMPLE, kind="stable")]
     _, first, inverse = np.unique(image[rows], return_index=True, return_inverse=True)
-    origin = rows[first][inverse]
-    clashes = np.flatnonzero(label[rows] != label[origin])
-    here, there = rows[clashes[:SHOWN_PROBLEMS]], origin[clashes[:SHOWN_PROBLEMS]]
+    first_rows = rows[first][inverse]
+    clashes = np.flatnonzero(label[rows] != label[first_rows])
+    clashing, against = rows[clashes[:SHOWN_PROBLEMS]], first_rows[clashes[:SHOWN_PROBLEMS]]
 
     def describe() -> Iterator[str]:
-        places = zip(here, there, places_of(tables, here), places_of(tables, there), strict=True)
-        for row, other, place, earlier in places:
-            name = name_at(tables, row)
+        places = zip(places_of(tables, clashing), places_of(tables, against), strict=True)
+        for row, first_row, (place, first_place) in zip(clashing, against, places, strict=True):
             yield (
-                f"{place}: the trusted label of {name!r} is {classes[label[row]]!r}, but "
-                f"{classes[label[other]]!r} at {earlier}; expected one. Keep the right one."
+                f"{place}: the trusted label of {name_at(tables, row)!r} is {classes[label[row]]!r}, but "
+                f"{classes[label[first_row]]!r} at {first_place}; expected one. Keep the right one."
             )
 
     problems.add_many(len(clashes), describe)
     kept = rows[first]
     return TrustedLabels(
-        image=image[kept], label=label[kept], weight=weight[kept], sample=sample[kept], frames=frames
+        image=image[kept], label=label[kept], weight=weight[kept], sample=sample[kept], sampling_frames=frames
     )
 
 
 def _sampling(
     tables: list[RawTable], frames: dict[int, list[int]], problems: Problems
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sampling weight and the draw of all rows of the trusted tables.
+    """Return the sampling weight and the draw of all rows of the trusted tables; add to `frames`.
 
-    Draws are numbered as they come: each that ``drawn_from`` names, and each table that has weights alone.
+    Draws are numbered in order of appearance: each that ``drawn_from`` names, and each table with nothing but
+    weights.
     """
     weights, samples = [np.empty(0)], [np.empty(0, np.int32)]
     numbers: dict[str, int] = {}
-    for place, raw in enumerate(tables):
-        if "weight" not in raw.columns:  # all tables without weights are one
+    for position, raw in enumerate(tables):
+        if "weight" not in raw.columns:  # all tables without weights are one random sample
             weights.append(np.ones(raw.num_rows))
             samples.append(np.full(raw.num_rows, RANDOM_SAMPLE, np.int32))
             continue
@@ -107,7 +107,7 @@ def _sampling(
         if "drawn_from" in raw.columns:
             samples.append(_framed_draws(raw, numbers, frames, problems))
         else:
-            number = numbers.setdefault(f"table {place}", RANDOM_SAMPLE + 1 + len(numbers))
+            number = numbers.setdefault(f"table {position}", RANDOM_SAMPLE + 1 + len(numbers))
             samples.append(np.full(raw.num_rows, number, np.int32))
     return np.concatenate(weights), np.concatenate(samples)
 
@@ -115,7 +115,7 @@ def _sampling(
 def _framed_draws(
     raw: RawTable, numbers: dict[str, int], frames: dict[int, list[int]], problems: Problems
 ) -> np.ndarray:
-    """Return the draw that each row names, (R,), and add the images that it lists to those of the draw."""
+    """Return the draw that each row names, (R,), and add the images that it lists to the frame of the draw."""
     column = encode(raw.columns["drawn_from"])
     draws = np.full(len(column.values) + 1, RANDOM_SAMPLE, np.int32)
     for code, cell in enumerate(column.values):

@@ -1,7 +1,7 @@
 """The derivative of a network's logits along a direction v of its weights, without building a graph.
 
 Forward mode (dual numbers) where every operator has it; where one has not, a central finite difference, which
-is said once. Operators with a slow or missing forward rule are dealt with here: batch norm gets one made of two
+is noted once. Operators with a slow or missing forward rule are dealt with here: batch norm gets one made of two
 fused kernels, attention runs unfused.
 
 A network is given as a function of its weights, ``logits_at(weights) -> (B, K)``.

@@ -130,11 +130,11 @@ def _reference(batch: Problem, logits_BK: Tensor) -> tuple[Tensor, Tensor]:
         meta_loss = batch.trusted_loss(batch.look_ahead(logits_BK, create_graph=True))
         (gradient_BK,) = torch.autograd.grad(meta_loss, batch.label_logits, retain_graph=True)
     except RuntimeError as fault:  # an operator without a second derivative, or a compiled model
-        said = str(fault).splitlines()[0]
-        if "derivative for" not in said and "double backward" not in said:
+        reason = str(fault).splitlines()[0]
+        if "derivative for" not in reason and "double backward" not in reason:
             raise
         raise SettingError(
-            f"schedule reference: the network has no double backward ({said}). Use exact, which needs none."
+            f"schedule reference: the network has no double backward ({reason}). Use exact, which needs none."
         ) from fault
     return gradient_BK, meta_loss.detach()
 

@@ -1,9 +1,9 @@
-"""``report.html``: a finished run as one page that needs no network, for people.
+"""``report.html``: a finished run as one page that needs no network.
 
-`contents` reads the run, `thumbnails` draws its images small, `page` puts them into the template with the style
-sheet and the scripts beside it.
+`contents` and `annotators` read the run, `thumbnails` shrinks its images, and `page` fills the template with all of
+them, the style sheet and the scripts. `neighbours` makes a table of the run, for which it needs the features.
 """
 
-from labelfix.report.writing import REPORT_FILE, SUSPECTS_SHOWN, WrittenReport, write_report
+from labelfix.report.writing import SUSPECTS_SHOWN, WrittenReport, write_report
 
-__all__ = ["REPORT_FILE", "SUSPECTS_SHOWN", "WrittenReport", "write_report"]
+__all__ = ["SUSPECTS_SHOWN", "WrittenReport", "write_report"]

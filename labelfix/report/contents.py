@@ -1,6 +1,6 @@
 """What the report shows, read from the run directory as plain JSON values.
 
-n suspects shown, K classes. Shares are between 0 and 1; classes are numbers in the run's order.
+n label issues shown, K classes. Shares are between 0 and 1; classes are numbers in the run's order.
 """
 
 from collections import Counter
@@ -13,15 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelfix.inputs.design_weights import row_counts
-from labelfix.report.people import annotator_values, label_givers
+from labelfix.report.annotators import annotator_values, labels_of_images
 from labelfix.runs.manifest import as_json
 from labelfix.runs.reading import FinishedRun, dense_soft_labels, label_codes
 from labelfix.verdicts.estimates import share
 
-__all__ = ["Contents", "gather_contents", "reliability_bins"]
+__all__ = ["Contents", "read_contents", "reliability_bins"]
 
 MATRIX_CLASSES = 24
 PAIRS_SHOWN = 200
+QUARANTINE_SHOWN = 200
 SOFT_SHOWN = 4
 ROWS_PER_BIN = 15
 MOST_BINS = 10
@@ -30,14 +31,14 @@ HISTOGRAM_BINS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """The values of the page, and which images it pictures.
+    """The values of the page, and the images that it shows.
 
     Attributes
     ----------
     values
         Plain JSON values.
     pictured
-        Names of the images to picture, those that matter most first; `values` counts into them.
+        Names of the images to show, the most important first; `values` refers to them by their position.
     notes
         What cannot be shown, in sentences.
     """
@@ -47,8 +48,8 @@ class Contents:
     notes: tuple[str, ...]
 
 
-def gather_contents(run: FinishedRun, limit: int) -> Contents:
-    """Read what the report shows of `run`, with its worst suspects up to `limit`.
+def read_contents(run: FinishedRun, limit: int) -> Contents:
+    """Read what the report shows of `run`, with at most `limit` label issues, the worst ones.
 
     Raises
     ------
@@ -56,12 +57,12 @@ def gather_contents(run: FinishedRun, limit: int) -> Contents:
         When a file of the run is missing or broken.
     """
     record, summary = run.record, run.summary
-    suspects = run.table("suspects")
+    issues = run.table("suspects")
     coverage = (record.get("config") or {}).get("interval", 0.95)
-    given, predicted = _codes(suspects, "given_label", run), _codes(suspects, "predicted_label", run)
-    shown, pictured, notes = _suspects(run, suspects, limit)
-    people, more_notes = annotator_values(run)
-    shown["givers"], givers = label_givers(run, shown["image"], people or ())
+    given, predicted = _codes(issues, "given_label", run), _codes(issues, "predicted_label", run)
+    issue_columns, pictured, notes = _issue_columns(run, issues, limit)
+    annotators, annotator_notes = annotator_values(run)
+    issue_columns["givers"], annotator_names = labels_of_images(run, issue_columns["image"], annotators or ())
     values = {
         "run": {
             **{name: record.get(name) for name in ("run_id", "created", "labelfix", "seed", "weights")},
@@ -78,52 +79,50 @@ def gather_contents(run: FinishedRun, limit: int) -> Contents:
         "reliability": _reliability(run, coverage),
         "confidence": _confidence_histogram(run),
         "history": run.table("history").to_pydict() if run.has("history") else None,
-        "annotators": people,
-        "givers": givers,
-        "suspects": shown,
+        "annotators": annotators,
+        "givers": annotator_names,
+        "suspects": issue_columns,
         "quarantine": _quarantine(run),
     }
-    return Contents(values=as_json(values), pictured=pictured, notes=(*notes, *more_notes))
+    return Contents(values=as_json(values), pictured=pictured, notes=(*notes, *annotator_notes))
 
 
 def _codes(table: pa.Table, column: str, run: FinishedRun) -> np.ndarray:
     return label_codes(table[column], run.classes)
 
 
-# ----------------------------------------------------------------------------------------------------- suspects
+# ------------------------------------------------------------------------------------------------- label issues
 
 
-def _suspects(
-    run: FinishedRun, table: pa.Table, limit: int
+def _issue_columns(
+    run: FinishedRun, issues: pa.Table, limit: int
 ) -> tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]:
-    """Return the columns of the suspects shown, the images to picture, and notes."""
-    verified = np.asarray(table["trusted_label"].is_valid())
-    table = table.take(
-        np.argsort(verified, kind="stable")[:limit]
-    )  # nobody need look at a verified row first
-    names = table["image"].to_pylist()
-    near, more, notes = _neighbours(run, names)
-    pictured = list(dict.fromkeys([*names, *more]))
-    place = {name: number for number, name in enumerate(pictured)}
+    """Return the columns of the label issues shown, the images to show with them, and notes."""
+    verified = np.asarray(issues["trusted_label"].is_valid())
+    issues = issues.take(np.argsort(verified, kind="stable")[:limit])  # verified rows last: nothing to review
+    names = issues["image"].to_pylist()
+    near, near_names, notes = _neighbours(run, names)
+    pictured = list(dict.fromkeys([*names, *near_names]))
+    number_of = {name: number for number, name in enumerate(pictured)}
     soft = (
-        dense_soft_labels(table, run.classes) if len(names) else np.zeros((0, len(run.classes)), np.float32)
+        dense_soft_labels(issues, run.classes) if len(names) else np.zeros((0, len(run.classes)), np.float32)
     )
     best = np.argsort(-soft, axis=1, kind="stable")[:, :SOFT_SHOWN]
     shares = np.take_along_axis(soft, best, axis=1)
     columns = {
         "image": names,
-        "given": _codes(table, "given_label", run).tolist(),
-        "predicted": _codes(table, "predicted_label", run).tolist(),
-        "trusted": _codes(table, "trusted_label", run).tolist(),
-        "confidence": _rounded(table["confidence"].to_numpy()),
-        "score": _rounded(table["label_score"].to_numpy()),
-        "action": table["action"].to_pylist(),
+        "given": _codes(issues, "given_label", run).tolist(),
+        "predicted": _codes(issues, "predicted_label", run).tolist(),
+        "trusted": _codes(issues, "trusted_label", run).tolist(),
+        "confidence": _rounded(issues["confidence"].to_numpy()),
+        "score": _rounded(issues["label_score"].to_numpy()),
+        "action": issues["action"].to_pylist(),
         "soft": [
             [value for pair in zip(k, p, strict=True) for value in pair]
             for k, p in zip(best.tolist(), map(_rounded, shares), strict=True)
         ],
         **{
-            title: [[[place[c["image"]], round(c["similarity"], 3)] for c in cells] for cells in lists]
+            title: [[[number_of[c["image"]], round(c["similarity"], 3)] for c in cells] for cells in lists]
             for title, lists in near.items()
         },
     }
@@ -133,7 +132,7 @@ def _suspects(
 def _neighbours(
     run: FinishedRun, names: list[str]
 ) -> tuple[dict[str, list[list[dict[str, Any]]]], list[str], tuple[str, ...]]:
-    """Return the nearest trusted images of every suspect, their names by how often they occur, and notes."""
+    """Return the nearest trusted images of the images `names`, their names by how often they occur, and notes."""
     empty: dict[str, list[list[dict[str, Any]]]] = {
         "near_given": [[]] * len(names),
         "near_predicted": [[]] * len(names),
@@ -149,12 +148,9 @@ def _neighbours(
         lists = table[title].to_pylist()
         near[title] = [lists[row_of[name]] if name in row_of else [] for name in names]
     times = Counter(cell["image"] for lists in near.values() for cells in lists for cell in cells)
-    lacking = sum(name not in row_of for name in names)
-    notes = (
-        (f"The nearest trusted images are known for the worst {len(row_of):,} suspects only.",)
-        if lacking
-        else ()
-    )
+    notes: tuple[str, ...] = ()
+    if any(name not in row_of for name in names):
+        notes = (f"The nearest trusted images are known for the worst {len(row_of):,} suspects only.",)
     return near, [name for name, _ in times.most_common()], notes
 
 
@@ -166,7 +162,7 @@ def _rounded(values: Iterable[float]) -> list[float]:
 
 
 def _per_class(run: FinishedRun, given: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
-    """Return counts and estimates of every class; `given` and `predicted` (n,) are of all suspects."""
+    """Return counts and estimates of every class; `given` and `predicted` are those of all label issues."""
     labels = run.table("soft_labels", ["given_label", "trusted_label"])
     num_classes = len(run.classes)
 
@@ -181,15 +177,21 @@ def _per_class(run: FinishedRun, given: np.ndarray, predicted: np.ndarray) -> li
     )
     estimates = run.summary.get("per_class") or {}
     return [
-        {"rows": rows, "trusted": trusted, "suspects": out, "suggested": into, **estimates.get(name, {})}
-        for name, rows, trusted, out, into in zip(run.classes, *columns, strict=True)
+        {
+            "rows": rows,
+            "trusted": trusted,
+            "suspects": issues,
+            "suggested": suggested,
+            **estimates.get(name, {}),
+        }
+        for name, rows, trusted, issues, suggested in zip(run.classes, *columns, strict=True)
     ]
 
 
 def _pairs(run: FinishedRun, given: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
-    """Return the pairs of classes with the most suspects, with the rates of the noise matrix both ways.
+    """Return the pairs of classes with the most label issues, with the rates of the noise matrix both ways.
 
-    ``rate`` is that of the suggested class being given the given label, ``back`` that of the reverse.
+    ``rate`` is P(given label | suggested class), ``back`` is P(suggested class as label | given class).
     """
     cells = _matrix_cells(run)
 
@@ -211,16 +213,15 @@ def _matrix_cells(run: FinishedRun) -> dict[str, np.ndarray]:
 
 
 def _matrix(run: FinishedRun) -> dict[str, Any]:
-    """Return the noise matrix of the classes that go wrong most, the others left out where there are many."""
+    """Return the noise matrix of the classes with the highest error rates, at most `MATRIX_CLASSES` of them."""
     cells = _matrix_cells(run)
     off = cells["probability"] * (1 - np.eye(len(run.classes)))
-    worst = np.argsort(-(off.sum(0) + off.sum(1)), kind="stable")[:MATRIX_CLASSES]
-    shown = np.sort(worst)
-    picked = {name: values[np.ix_(shown, shown)] for name, values in cells.items()}
+    classes = np.sort(np.argsort(-(off.sum(0) + off.sum(1)), kind="stable")[:MATRIX_CLASSES])
+    block = {name: values[np.ix_(classes, classes)] for name, values in cells.items()}
     return {
-        "classes": shown.tolist(),
-        **{name: [_rounded(row) for row in picked[name]] for name in ("probability", "low", "high")},
-        "rows": picked["rows"].tolist(),
+        "classes": classes.tolist(),
+        **{name: [_rounded(row) for row in block[name]] for name in ("probability", "low", "high")},
+        "rows": block["rows"].tolist(),
     }
 
 
@@ -233,7 +234,7 @@ def reliability_bins(
     coverage: float,
     counts: np.ndarray | None = None,
 ) -> list[dict[str, Any]]:
-    """Return how often rows were right, in bins of about as many rows each, from low confidence to high.
+    """Return how often predictions were right, in bins of about equal size, from low confidence to high.
 
     Parameters
     ----------
@@ -242,7 +243,7 @@ def reliability_bins(
     coverage
         Of the exact binomial intervals.
     counts
-        (M,) what each row counts for (`labelfix.inputs.design_weights.row_counts`); None says 1 each.
+        (M,) weights of the rows (`labelfix.inputs.design_weights.row_counts`); None counts each row once.
 
     Returns
     -------
@@ -250,13 +251,13 @@ def reliability_bins(
         ``confidence`` (mean), ``from``, ``to``, ``value``, ``low``, ``high`` and ``rows`` of each bin.
     """
     order = np.argsort(confidence, kind="stable")
-    bins = int(np.clip(len(order) // ROWS_PER_BIN, 1, MOST_BINS))
-    found = []
-    for rows in np.array_split(order, bins) if len(order) else []:
+    num_bins = int(np.clip(len(order) // ROWS_PER_BIN, 1, MOST_BINS))
+    bins = []
+    for rows in np.array_split(order, num_bins) if len(order) else []:
         weight = np.ones(len(rows)) if counts is None else counts[rows]
         right = share(hits[rows], weight, coverage)
         inside = confidence[rows]
-        found.append(
+        bins.append(
             {
                 "confidence": float(np.average(inside, weights=weight)),
                 "from": float(inside.min()),
@@ -267,7 +268,7 @@ def reliability_bins(
                 "rows": right.rows,
             }
         )
-    return found
+    return bins
 
 
 def _reliability(run: FinishedRun, coverage: float) -> list[dict[str, Any]] | None:
@@ -282,20 +283,20 @@ def _reliability(run: FinishedRun, coverage: float) -> list[dict[str, Any]] | No
 
 
 def _confidence_histogram(run: FinishedRun) -> dict[str, list[int]]:
-    """Return how many unverified images have which confidence, suspects and others."""
+    """Return the histogram of confidence of the unverified images, label issues and others."""
     table = run.table("soft_labels", ["confidence", "is_label_issue", "trusted_label"])
     table = table.filter(table["trusted_label"].is_null())
     confidence, issue = table["confidence"].to_numpy(), np.asarray(table["is_label_issue"])
-    place = np.minimum((confidence * HISTOGRAM_BINS).astype(np.int64), HISTOGRAM_BINS - 1)
+    bins = np.minimum((confidence * HISTOGRAM_BINS).astype(np.int64), HISTOGRAM_BINS - 1)
     return {
-        "suspects": np.bincount(place[issue], minlength=HISTOGRAM_BINS).tolist(),
-        "others": np.bincount(place[~issue], minlength=HISTOGRAM_BINS).tolist(),
+        "suspects": np.bincount(bins[issue], minlength=HISTOGRAM_BINS).tolist(),
+        "others": np.bincount(bins[~issue], minlength=HISTOGRAM_BINS).tolist(),
     }
 
 
 # ------------------------------------------------------------------------------------------------------- tables
 
 
-def _quarantine(run: FinishedRun, shown: int = 200) -> list[list[str]]:
-    table = run.table("quarantine").slice(0, shown)
+def _quarantine(run: FinishedRun) -> list[list[str]]:
+    table = run.table("quarantine").slice(0, QUARANTINE_SHOWN)
     return [list(row.values()) for row in table.to_pylist()]

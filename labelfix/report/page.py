@@ -1,7 +1,7 @@
-"""The page: template, style sheet, scripts and data in one file that may ask nothing of anybody.
+"""The page: template, style sheet, scripts and data in one file that makes no request.
 
-Names from the data reach the page only as JSON and as text nodes, never as markup. The policy in the page's head
-lets run only the two blocks whose hashes it holds, and forbids every request.
+Names from the data reach the page only as JSON and as text nodes, never as markup. The content security policy in
+the page's head allows only the style and the script whose hashes it holds, and forbids every request.
 """
 
 import base64
@@ -36,7 +36,7 @@ def build_page(contents: dict[str, Any], thumbnails: str) -> str:
         "data": inert_json(contents),
         "thumbnails": thumbnails,
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _part("template.html"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _part("template.html"))
 
 
 def inert_json(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Thumbnails in a compact form: one string of base64 for all of them, cut up only when they are looked at."""
+"""Thumbnails as one string of base64, from which the page takes each one when it is shown."""
 
 import base64
 import io
@@ -12,7 +12,7 @@ from PIL import Image, features
 
 from labelfix.images.decoding import Unreadable, decode_image
 
-__all__ = ["Thumbnails", "draw_thumbnails"]
+__all__ = ["Thumbnails", "make_thumbnails"]
 
 # Longest side in pixels and quality, best first: the first that fits the budget is taken.
 SIZES = ((144, 76), (112, 72), (96, 66), (80, 60), (64, 50))
@@ -30,7 +30,7 @@ class Thumbnails:
     text
         The files in base64, one after the other.
     ends
-        (n,) where each ends in `text`; as far as the one before for an image without a thumbnail.
+        (n,) where each ends in `text`; an image without a thumbnail ends where the one before it does.
     lost
         How many images could not be read.
     dropped
@@ -44,22 +44,21 @@ class Thumbnails:
     dropped: int
 
 
-def draw_thumbnails(paths: Sequence[str | None], *, budget: int) -> Thumbnails:
-    """Draw the images at `paths`, those that matter most first, in at most `budget` characters of base64.
+def make_thumbnails(paths: Sequence[str | None], *, budget: int) -> Thumbnails:
+    """Shrink the images at `paths`, the most important first, to at most `budget` characters of base64 in all.
 
-    Sizes are chosen on a sample so that all fit; images smaller than that keep their size. None and files that
-    cannot be read get no thumbnail.
+    The size is chosen on a sample so that all fit; smaller images keep their size. None and files that cannot be
+    read get no thumbnail.
     """
     kind = "WEBP" if features.check("webp") else "JPEG"
-    with ThreadPoolExecutor(
-        min(8, os.cpu_count() or 1)
-    ) as pool:  # Pillow works outside the interpreter's lock
+    # threads suffice: Pillow releases the interpreter's lock
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         side, quality = _fitting_size(paths, budget, kind, pool)
-        drawn = pool.map(lambda path: _draw(path, side, quality, kind), paths)
+        thumbnails = pool.map(lambda path: _thumbnail(path, side, quality, kind), paths)
         pieces: list[str] = []
         ends: list[int] = []
         length = lost = dropped = 0
-        for path, piece in zip(paths, drawn, strict=True):
+        for path, piece in zip(paths, thumbnails, strict=True):
             lost += path is not None and not piece
             if length + len(piece) > budget:
                 dropped += 1
@@ -76,16 +75,16 @@ def _fitting_size(
     paths: Sequence[str | None], budget: int, kind: str, pool: ThreadPoolExecutor
 ) -> tuple[int, int]:
     present = [path for path in paths if path is not None]
-    places = np.unique(np.linspace(0, len(present) - 1, min(SAMPLE, len(present))).astype(int))
-    sample = [present[place] for place in places.tolist()]
+    rows = np.unique(np.linspace(0, len(present) - 1, min(SAMPLE, len(present))).astype(int))
+    sample = [present[row] for row in rows.tolist()]
     for side, quality in SIZES:
-        pieces = list(pool.map(lambda path, s=side, q=quality: _draw(path, s, q, kind), sample))
+        pieces = list(pool.map(lambda path, s=side, q=quality: _thumbnail(path, s, q, kind), sample))
         if sum(map(len, pieces)) / max(len(sample), 1) * len(present) <= 0.9 * budget:
             return side, quality
     return SIZES[-1]
 
 
-def _draw(path: str | None, side: int, quality: int, kind: str) -> str:
+def _thumbnail(path: str | None, side: int, quality: int, kind: str) -> str:
     """Return one thumbnail in base64, empty where there is none."""
     if path is None:
         return ""

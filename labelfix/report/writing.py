@@ -8,17 +8,17 @@ from typing import Any
 
 from labelfix.errors import OutputError, SettingError
 from labelfix.images.folder import ImageFolder
-from labelfix.report.contents import gather_contents
+from labelfix.report.contents import read_contents
 from labelfix.report.page import GENERATOR, build_page
-from labelfix.report.thumbnails import draw_thumbnails
+from labelfix.report.thumbnails import make_thumbnails
 from labelfix.runs.directory import RunDirectory
 from labelfix.runs.reading import FinishedRun
+from labelfix.system.run_files import REPORT_FILE
 
-__all__ = ["REPORT_FILE", "SUSPECTS_SHOWN", "WrittenReport", "write_report"]
+__all__ = ["SUSPECTS_SHOWN", "WrittenReport", "write_report"]
 
-REPORT_FILE = "report.html"
 SUSPECTS_SHOWN = 5000
-# Of the thumbnails, in characters: with them and all else a report stays under 40 MB.
+# Characters of base64 for all thumbnails; the whole report then stays under 40 MB.
 THUMBNAIL_BUDGET = 28_000_000
 HEAD_BYTES = 2000
 
@@ -32,7 +32,7 @@ class WrittenReport:
     path, size
         The file, and its bytes.
     suspects, thumbnails
-        How many suspects it shows, and how many images.
+        How many label issues and how many images it shows.
     notes
         What it cannot show, in sentences.
     """
@@ -61,7 +61,7 @@ def write_report(
     images
         Where the image folder is now; None takes where it was.
     suspects
-        How many suspects to show at most, worst first.
+        How many label issues to show at most, worst first.
     force
         Replace `to` even where it is not a report of labelfix.
 
@@ -75,10 +75,10 @@ def write_report(
     run = FinishedRun.open(out)
     target = Path(to) if to is not None else run.path / REPORT_FILE
     _check_target(target, force=force)
-    contents = gather_contents(run, suspects)
-    thumbnails = draw_thumbnails(_image_paths(run, contents.pictured, images), budget=THUMBNAIL_BUDGET)
-    drawn = sum(a != b for a, b in zip((0, *thumbnails.ends), thumbnails.ends, strict=False))
-    notes = (*contents.notes, *_picture_notes(run, len(contents.pictured), drawn, thumbnails.dropped))
+    contents = read_contents(run, suspects)
+    thumbnails = make_thumbnails(_image_paths(run, contents.pictured, images), budget=THUMBNAIL_BUDGET)
+    made = sum(start != end for start, end in zip((0, *thumbnails.ends), thumbnails.ends, strict=False))
+    notes = (*contents.notes, *_thumbnail_notes(run, len(contents.pictured), made, thumbnails.dropped))
     values: dict[str, Any] = {
         **contents.values,
         "thumbnails": {"mime": thumbnails.mime, "ends": thumbnails.ends},
@@ -90,13 +90,13 @@ def write_report(
         path=target,
         size=len(page),
         suspects=len(contents.values["suspects"]["image"]),
-        thumbnails=drawn,
+        thumbnails=made,
         notes=notes,
     )
 
 
 def _check_target(target: Path, *, force: bool) -> None:
-    """Refuse to replace what is not a report; a report holds nothing that its run does not."""
+    """Refuse to replace a file that is not a report; a report can always be written again."""
     if target.is_dir():
         raise OutputError(f"{target}: is a folder; expected a file to write. Choose another --to.")
     if not target.parent.is_dir():
@@ -113,7 +113,7 @@ def _check_target(target: Path, *, force: bool) -> None:
 def _image_paths(
     run: FinishedRun, names: Sequence[str], images: str | os.PathLike[str] | None
 ) -> list[str | None]:
-    """Return where each image is, None where that is not known."""
+    """Return the path of each image, None where it is not known."""
     root = Path(os.path.abspath(images)) if images is not None else run.image_folder
     if images is None and not (run.holds_images and root.is_dir()):
         return [None] * len(names)
@@ -123,13 +123,13 @@ def _image_paths(
     return [None if key is None else folder.path(key) for key in keys]
 
 
-def _picture_notes(run: FinishedRun, wanted: int, drawn: int, dropped: int) -> list[str]:
-    if drawn == wanted:
+def _thumbnail_notes(run: FinishedRun, wanted: int, made: int, dropped: int) -> list[str]:
+    if made == wanted:
         return []
-    if not drawn and not run.holds_images:
+    if not made and not run.holds_images:
         return ["No thumbnails: the run was made from a matrix, not from image files."]
     notes = [f"{dropped:,} images have no thumbnail, to keep the page small."] if dropped else []
-    if missing := wanted - drawn - dropped:
+    if missing := wanted - made - dropped:
         notes.append(
             f"{missing:,} of {wanted:,} images were not found or could not be read when the report was written. "
             "If the image folder has moved, write it again with --images."

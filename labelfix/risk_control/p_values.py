@@ -1,6 +1,6 @@
-"""Are too many of the fixes wrong? The test, and what to expect of it before it is made.
+"""The exact test of whether too many fixes are wrong, and its power.
 
-n verified fixes of which k are wrong, N_fix others that nobody verified.
+n verified fixes of which k are wrong, N_fix unverified ones.
 """
 
 import math
@@ -9,81 +9,87 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-__all__ = ["chance_of_so_few", "chance_to_promise", "least_rows", "planned_error", "worth"]
+__all__ = ["hypergeometric_p_value", "least_rows", "planned_error", "power", "worth"]
 
-# Plans are made with more errors than stated, and a few at least: the most confident may be too sure, and a promise
-# that fails costs more than one that is smaller. What is tried first depends on it; whether it holds does not.
+# Plans assume more errors than the confidences state, and a few at least: the most confident predictions may be
+# overconfident, and a promise that fails costs more than a smaller one. The choice of the first test depends on
+# these two, its validity does not.
 OVERCONFIDENCE, LEAST_ERROR = 1.5, 0.002
-EQUAL = 1e-9
+ROUNDING = 1e-9
 
 
-def chance_of_so_few(
+def hypergeometric_p_value(
     wrong: Any,
     rows: int,
     fixes: int,
     max_fix_error: float,
     *,
-    thinnest: float = 1.0,
-    beside: int = 0,
+    min_density: float = 1.0,
+    verified_elsewhere: int = 0,
 ) -> Any:
-    """Return the chance of at most `wrong` wrong fixes in a sample of them if too many of the others are wrong.
+    """Return the p-value of the null hypothesis that more than `max_fix_error` of the unverified fixes are wrong.
 
-    Hypergeometric: the sample, the other fixes and those beside are one set, from which the sample was drawn at
-    random.
+    It is the probability that a simple random sample holds at most k wrong fixes, at the least number of wrong
+    fixes under the null hypothesis. The sample is drawn from a finite set: itself, the unverified fixes and
+    `verified_elsewhere`. So the number of wrong fixes in it is hypergeometric.
 
     Parameters
     ----------
     wrong, rows
-        k, which may be an array, and n, of the sample.
+        k, which may be an array, and n.
     fixes, max_fix_error
-        N_fix, and which share of them may be wrong.
-    thinnest
-        How densely the fixes are verified where that is least, next to all of them: the set is taken to be as large
-        as if all were so thinly verified.
-    beside
-        Right fixes that the sample could have held as well, but that were verified otherwise.
+        N_fix, and the share of them that may be wrong.
+    min_density
+        In (0, 1]: the sampling density where it is least, relative to that of all fixes. The set is taken to be as
+        large as if all fixes were sampled that thinly.
+    verified_elsewhere
+        Number of right fixes that could have been sampled, but were verified outside of the sample.
     """
-    too_many = math.floor(max_fix_error * fixes + EQUAL) + 1
+    too_many = math.floor(max_fix_error * fixes + ROUNDING) + 1
     if not rows or too_many > fixes:
-        return np.ones(np.shape(wrong))  # hardly any other fix is left: nothing worth a promise
-    total = rows + beside + math.ceil(fixes / thinnest - EQUAL)
+        return np.ones(np.shape(wrong))  # hardly any unverified fix is left: nothing worth a promise
+    total = rows + verified_elsewhere + math.ceil(fixes / min_density - ROUNDING)
     return stats.hypergeom.cdf(wrong, total, np.minimum(wrong + too_many, total), rows)
 
 
-def chance_to_promise(
-    rate: float,
+def power(
+    error: float,
     rows: int,
     fixes: int,
     max_fix_error: float,
     risk: float,
     *,
-    thinnest: float = 1.0,
-    beside: int = 0,
+    min_density: float = 1.0,
+    verified_elsewhere: int = 0,
 ) -> float:
-    """Return the chance that `rows` verified fixes pass the test at `risk`, at an error of `rate`.
+    """Return the probability that `rows` verified fixes pass the test at level `risk` if a share `error` is wrong.
 
-    Arguments are otherwise those of `chance_of_so_few`.
+    The other arguments are those of `hypergeometric_p_value`.
     """
     wrong = np.arange(math.ceil(max_fix_error * rows) + 1)  # more cannot pass
-    passes = chance_of_so_few(wrong, rows, fixes, max_fix_error, thinnest=thinnest, beside=beside) <= risk
+    p_values = hypergeometric_p_value(
+        wrong, rows, fixes, max_fix_error, min_density=min_density, verified_elsewhere=verified_elsewhere
+    )
+    passes = p_values <= risk
     allowed = int(np.argmin(passes)) - 1 if not passes.all() else len(wrong) - 1
-    return float(stats.binom.cdf(allowed, rows, rate)) if allowed >= 0 else 0.0
+    return float(stats.binom.cdf(allowed, rows, error)) if allowed >= 0 else 0.0
 
 
 def least_rows(max_fix_error: float, risk: float) -> int:
-    """Return how many verified fixes, none of them wrong, could pass at the least, were there no end of fixes."""
+    """Return the least number of verified fixes, all right, that could pass the test of infinitely many fixes."""
     return math.floor(math.log(risk) / math.log1p(-max_fix_error))
 
 
 def planned_error(confidence: np.ndarray) -> float:
-    """Return the share of wrong fixes to plan with, from the confidences of some; 1 for none."""
+    """Return the share of wrong fixes to plan with, given their confidences; 1 for no fixes."""
     stated = float(np.mean(1 - confidence)) if len(confidence) else 1.0
     return min(OVERCONFIDENCE * stated + LEAST_ERROR, 1.0)
 
 
-def worth(chance: float, fixes: int) -> float:
-    """Return what a set of fixes is worth that can be promised with some chance.
+def worth(probability: float, fixes: int) -> float:
+    """Return the worth of a test that promises `fixes` fixes with some probability.
 
-    By the square root: a promise that may well fail is worth less than one of half as many fixes that will not.
+    It grows with the square root of the fixes: a likely promise is worth more than an unlikely one of twice as
+    many.
     """
-    return chance * math.sqrt(fixes)
+    return probability * math.sqrt(fixes)

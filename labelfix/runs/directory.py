@@ -75,7 +75,7 @@ class RunDirectory:
         return run
 
     def mark_unfinished(self) -> None:
-        """Remove ``run.json`` of an earlier run, whose place the one that begins now takes."""
+        """Remove ``run.json`` of an earlier run: the new run replaces it."""
         (self.path / RUN_FILE).unlink(missing_ok=True)
 
     def discard_checkpoints(self) -> None:
@@ -85,7 +85,7 @@ class RunDirectory:
     def write(self, tables: dict[str, pa.Table], record: dict[str, Any], *, kept: Sequence[str] = ()) -> None:
         """Write all tables and then ``run.json``.
 
-        What an earlier run left and this one lacks is removed, but for the files `kept`.
+        Files that only an earlier run wrote are removed, except those named in `kept`.
         """
         self.mark_unfinished()
         for stale in self.path.glob(".*.parquet.*.tmp"):  # of a run that was killed while writing

@@ -1,6 +1,5 @@
-"""What is written about a run: how long it took, what was found, what it was made from and with."""
+"""Content of ``run.json``: results, timings, inputs and versions of a run."""
 
-import hashlib
 import os
 import platform
 from dataclasses import asdict
@@ -13,6 +12,7 @@ import numpy as np
 from labelfix.inputs import LabelTable
 from labelfix.settings import Kind
 from labelfix.system.clock import Clock
+from labelfix.system.hashing import file_sha256
 from labelfix.verdicts.arrays import Verdict
 
 __all__ = ["as_json", "input_record", "summarise", "versions"]
@@ -51,7 +51,7 @@ def summarise(
 
 
 def input_record(source: Path, kind: Kind, labels: Any, trusted: Any) -> dict[str, Any]:
-    """Return where the input is, with the SHA-256 of every file of it but the images."""
+    """Return the paths of the inputs, with the SHA-256 of every file except the images."""
     tables = [
         labels,
         *(trusted if isinstance(trusted, (list, tuple)) else [] if trusted is None else [trusted]),
@@ -63,18 +63,13 @@ def input_record(source: Path, kind: Kind, labels: Any, trusted: Any) -> dict[st
         "folder": os.path.abspath(source) if kind is Kind.IMAGES else None,
         "labels": os.path.abspath(labels) if isinstance(labels, (str, os.PathLike)) else None,
         "trusted": [os.path.abspath(t) for t in tables[1:] if isinstance(t, (str, os.PathLike))],
-        "files": [{"path": str(p), "sha256": _sha256(p)} for p in files],
+        "files": [{"path": str(p), "sha256": file_sha256(p)} for p in files],
     }
 
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that results depend on."""
     return {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def as_json(value: Any) -> Any:

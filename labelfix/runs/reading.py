@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from labelfix.errors import InputError
 from labelfix.system.run_files import RUN_FILE
 
-__all__ = ["FinishedRun", "dense_soft_labels", "label_codes"]
+__all__ = ["FinishedRun", "dense_soft_labels", "label_codes", "label_names"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class FinishedRun:
     path
         The directory.
     record
-        What ``run.json`` says.
+        Content of ``run.json``.
     """
 
     path: Path
@@ -122,10 +122,17 @@ def label_codes(column: pa.ChunkedArray, classes: tuple[str, ...]) -> np.ndarray
     return lookup[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
 
 
+def label_names(codes: np.ndarray, classes: tuple[str, ...]) -> pa.Array:
+    """Return class names (n,) for class numbers (n,), null where a number is negative."""
+    codes = np.asarray(codes).astype(np.int32)
+    indices = pa.array(codes, mask=codes < 0)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(classes, pa.string())).cast(pa.string())
+
+
 def dense_soft_labels(table: pa.Table, classes: tuple[str, ...]) -> np.ndarray:
     """Return the soft labels of a table as (n, K) float32, rows summing to 1.
 
-    Of soft labels that were written as their most probable classes, what is left is spread evenly over the others.
+    Where a run wrote only the most probable classes, the remaining probability is spread evenly over the others.
     """
     column = table["soft_label"].combine_chunks()
     if isinstance(column, pa.ChunkedArray):  # a column without chunks stays chunked in some versions

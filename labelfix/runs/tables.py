@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from labelfix.inputs import NO_LABEL, LabelTable
+from labelfix.inputs import LabelTable
+from labelfix.runs.reading import label_names
 from labelfix.stacking.transition_matrix import NoiseMatrix
 from labelfix.verdicts.arrays import Action, Verdict
 
@@ -26,13 +27,6 @@ __all__ = [
 METADATA_KEY = b"labelfix"
 
 
-def _names(classes: tuple[str, ...], codes: np.ndarray) -> pa.Array:
-    """Return class names for (n,) codes, null where a code is negative."""
-    codes = np.asarray(codes)
-    indices = pa.array(codes.astype(np.int32), mask=codes == NO_LABEL)
-    return pa.DictionaryArray.from_arrays(indices, pa.array(classes, pa.string())).cast(pa.string())
-
-
 def soft_label_table(
     table: LabelTable, verdict: Verdict, *, top_k: int | None, metadata: dict[str, Any]
 ) -> pa.Table:
@@ -42,7 +36,7 @@ def soft_label_table(
     ----------
     top_k
         None writes `soft_label` as a list of K probabilities; else as lists of the `top_k` most probable
-        classes, with what is left in `soft_label_rest`.
+        classes, with the remaining probability in `soft_label_rest`.
     metadata
         Kept as JSON in the schema, under ``labelfix``.
     """
@@ -51,14 +45,14 @@ def soft_label_table(
     )
     columns: dict[str, pa.Array] = {
         "image": table.images.cast(pa.string()),
-        "given_label": _names(table.classes, table.given),
-        "predicted_label": _names(table.classes, verdict.predicted_label),
+        "given_label": label_names(table.given, table.classes),
+        "predicted_label": label_names(verdict.predicted_label, table.classes),
         **_soft_columns(verdict.soft_label, table.classes, top_k),
         "confidence": pa.array(verdict.confidence),
         "label_score": pa.array(verdict.label_score),
         "is_label_issue": pa.array(verdict.is_label_issue),
         "action": actions,
-        "trusted_label": _names(table.classes, table.trusted),
+        "trusted_label": label_names(table.trusted, table.classes),
     }
     return pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(metadata, ensure_ascii=False)})
 
@@ -69,7 +63,7 @@ def _soft_columns(soft: np.ndarray, classes: tuple[str, ...], top_k: int | None)
     best = np.argsort(-soft, axis=1, kind="stable")[:, :top_k]
     shares = np.take_along_axis(soft, best, axis=1)
     pairs = pa.StructArray.from_arrays(
-        [_names(classes, best.reshape(-1)), pa.array(shares.reshape(-1))], ["class", "probability"]
+        [label_names(best.reshape(-1), classes), pa.array(shares.reshape(-1))], ["class", "probability"]
     )
     offsets = np.arange(0, best.size + 1, top_k, dtype=np.int32)
     rest = np.maximum(0, 1 - shares.sum(1, dtype=np.float64)).astype(np.float32)
@@ -78,9 +72,9 @@ def _soft_columns(soft: np.ndarray, classes: tuple[str, ...], top_k: int | None)
 
 def suspect_table(soft_labels: pa.Table) -> pa.Table:
     """Return the rows with is_label_issue, worst (lowest label_score) first."""
-    suspects = soft_labels.filter(soft_labels["is_label_issue"])
-    score = suspects["label_score"].to_numpy()
-    return suspects.take(np.argsort(score, kind="stable"))
+    issues = soft_labels.filter(soft_labels["is_label_issue"])
+    score = issues["label_score"].to_numpy()
+    return issues.take(np.argsort(score, kind="stable"))
 
 
 def noise_matrix_table(matrix: NoiseMatrix, classes: tuple[str, ...]) -> pa.Table:
@@ -88,8 +82,8 @@ def noise_matrix_table(matrix: NoiseMatrix, classes: tuple[str, ...]) -> pa.Tabl
     true, given = np.divmod(np.arange(len(classes) ** 2), len(classes))
     return pa.table(
         {
-            "true_label": _names(classes, true),
-            "given_label": _names(classes, given),
+            "true_label": label_names(true, classes),
+            "given_label": label_names(given, classes),
             "probability": matrix.probability.reshape(-1),
             "low": matrix.low.reshape(-1),
             "high": matrix.high.reshape(-1),
@@ -103,17 +97,17 @@ def label_row_table(table: LabelTable) -> pa.Table:
     return pa.table(
         {
             "image": table.images.take(pa.array(table.row_image)).cast(pa.string()),
-            "label": _names(table.classes, table.row_label),
-            "annotator": _names(table.annotators, table.row_annotator),
+            "label": label_names(table.row_label, table.classes),
+            "annotator": label_names(table.row_annotator, table.annotators),
         }
     )
 
 
 def held_out_table(table: LabelTable, verdict: Verdict, pairs: np.ndarray) -> pa.Table:
-    """Return what was said of the trusted rows `pairs` (M,) by fits that did not see them.
+    """Return the out-of-fold predictions of the trusted rows `pairs` (M,), in the order of the images.
 
-    The columns are image, given_label, trusted_label, predicted_label, confidence, and weight and sample, which say
-    how the row was drawn (`labelfix.inputs.design_weights`); in the order of the images.
+    The columns are image, given_label, trusted_label, predicted_label, confidence, and the design weight of the row
+    with the sample that it belongs to, weight and sample (`labelfix.inputs.design_weights`).
     """
     held_out = (
         verdict.held_out if verdict.held_out is not None else np.zeros((0, len(table.classes)), np.float32)
@@ -121,9 +115,9 @@ def held_out_table(table: LabelTable, verdict: Verdict, pairs: np.ndarray) -> pa
     return pa.table(
         {
             "image": table.images.take(pa.array(pairs)).cast(pa.string()),
-            "given_label": _names(table.classes, table.given[pairs]),
-            "trusted_label": _names(table.classes, table.trusted[pairs]),
-            "predicted_label": _names(table.classes, held_out.argmax(1)),
+            "given_label": label_names(table.given[pairs], table.classes),
+            "trusted_label": label_names(table.trusted[pairs], table.classes),
+            "predicted_label": label_names(held_out.argmax(1), table.classes),
             "confidence": pa.array(held_out.max(1)),
             "weight": table.trusted_weight[pairs],
             "sample": table.trusted_sample[pairs],

@@ -8,6 +8,8 @@ The one source of defaults for Python, the command line and what a run records. 
 `choices`     the enums
 `check`       `CheckConfig`
 `export`      `ExportConfig`
+`options`     the options of `labelfix.clean`, for editors and type checkers
+`signature`   a function's signature with every option
 `validation`  how every setting is checked
 ============  ============================================
 """
@@ -41,6 +43,7 @@ from labelfix.settings.export import (
     RowChoice,
     Transfer,
 )
+from labelfix.settings.options import CleanOptions
 
 __all__ = [
     "EMBEDDED_BACKBONE",
@@ -48,6 +51,7 @@ __all__ = [
     "Bound",
     "CheckConfig",
     "CleanConfig",
+    "CleanOptions",
     "ExportConfig",
     "ExportFormat",
     "FeatureConfig",

@@ -300,7 +300,7 @@ class CleanConfig:
             For an unknown option, or a value out of range.
         """
         stages: dict[str, dict[str, Any]] = {name: {} for name in _STAGES}
-        own: dict[str, Any] = {}
+        run: dict[str, Any] = {}
         owners = option_owners()
         for name, value in options.items():
             if name not in owners:
@@ -308,12 +308,17 @@ class CleanConfig:
                 hint = f" Did you mean {close[0]!r}?" if close else ""
                 raise SettingError(f"option {name!r} is unknown; expected one of {', '.join(owners)}.{hint}")
             owner = owners[name]
-            (stages[owner] if owner else own)[name] = value
-        train = own.get("train", Train.AUTO)
+            (stages[owner] if owner else run)[name] = value
+        train = run.get("train", Train.AUTO)
         full = (auto if train == Train.AUTO else train) == Train.FULL
         kinds = _STAGES | ({"head": NetworkConfig} if full else {})
         built = {name: kind(**stages[name]) for name, kind in kinds.items()}
-        return cls(**own, **built)
+        return cls(**run, **built)
+
+    def changed_options(self) -> dict[str, Any]:
+        """Return those of `options` that are not the defaults of their stage."""
+        defaults = type(self)(**{name: type(getattr(self, name))() for name in _STAGES}).options()
+        return {name: value for name, value in self.options().items() if value != defaults[name]}
 
     def options(self) -> dict[str, Any]:
         """Return the flat options that rebuild this configuration, as plain values for JSON."""

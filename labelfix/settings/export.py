@@ -24,8 +24,8 @@ class ExportFormat(StrEnum):
 class Policy(StrEnum):
     """What happens to labels that are probably wrong.
 
-    ``relabel`` takes the fixes of the run, ``drop`` leaves suspects out, ``soft`` takes the soft label of every
-    image, ``review-only`` changes nothing and marks suspects. Trusted labels are taken by all but ``review-only``.
+    ``relabel`` takes the fixes of the run, ``drop`` leaves label issues out, ``soft`` takes the soft label of
+    every image, ``review-only`` changes nothing and marks label issues. All but the last take trusted labels.
     """
 
     RELABEL = "relabel"
@@ -71,9 +71,9 @@ class ExportConfig:
     to
         The format.
     policy
-        What happens to suspects; None takes the usual one of the format (`DEFAULT_POLICY`).
+        What happens to label issues; None takes the usual one of the format (`DEFAULT_POLICY`).
     min_confidence
-        Suspects of at least this confidence are relabelled as well, without a promise; under ``drop``, only
+        Label issues of at least this confidence are relabelled as well, without a promise; under ``drop``, only
         they are dropped. None leaves it to the run's own actions.
     rows
         Which images are exported.

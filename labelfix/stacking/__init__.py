@@ -2,7 +2,7 @@
 
 ===================  ====================================================================
 `transition_matrix`  T[k, j] = P(given label j | true class k)
-`conditional_logit`  evidence weighed by a few weights that all classes share
+`conditional_logit`  evidence combined with a few weights that all classes share
 `stacking`           candidate models averaged by their held-out likelihood
 ===================  ====================================================================
 """

@@ -5,8 +5,8 @@ For a row with given label g and evidence p^1 … p^E (class probabilities from 
     log q_k = sum_e a_e log p^e_k + b log T[k, g] + [k = g] (c + d_1 log p^1_g + d_2 max_j log p^1_j) + bias_k,
 
 up to a constant. a_e = 1/E, b = 1 and all else 0 is Bayes' rule for class-conditional noise: the centre of the
-penalty. The terms in d let the given label count for less where the image is hard, which is how people (and
-networks) err. Which terms take part is a `CandidateModel`; `labelfix.stacking.stacking` averages several.
+penalty. The terms in d let the given label count for less where the image is hard, because people and networks err
+more often there. A `CandidateModel` names the terms to use; `labelfix.stacking.stacking` averages several.
 
 M trusted rows, n rows of a chunk, K classes, C candidate classes of a row, E kinds of evidence, P terms.
 """
@@ -20,12 +20,12 @@ from labelfix.stacking.transition_matrix import Transition
 
 __all__ = ["FULL_CLASSES", "CandidateModel", "Posterior", "TrustedRows", "fit_each", "fit_posterior"]
 
-# Standard deviation of the weights around Bayes' rule: a few dozen trusted rows outweigh it. What the given label
-# counts for beyond T is known least beforehand.
+# Prior standard deviations of the weights around Bayes' rule: a few dozen trusted rows outweigh them. The weight of
+# the given label beyond T has the widest.
 WEIGHT_SPREAD = 1.0
 GIVEN_SPREAD = 3.0
 BIAS_SPREAD = 0.3
-# Beyond so many classes, a trusted row is compared with its most probable ones only.
+# With more classes than this, the likelihood of a trusted row is over its most probable classes only.
 FULL_CLASSES = 64
 CANDIDATES = 48
 NEWTON_STEPS = 25
@@ -33,18 +33,18 @@ NEWTON_STEPS = 25
 
 @dataclass(frozen=True, kw_only=True)
 class TrustedRows:
-    """What is known of the trusted rows.
+    """The evidence on the trusted rows, and their labels.
 
     Attributes
     ----------
     log_probs
-        (E, M, K) float32: log-probabilities of each kind of evidence, none of which saw the row's own truth.
+        (E, M, K) float32: log-probabilities of each kind of evidence, which do not depend on the row's own truth.
     votes
-        Whether the last of them is the likelihood of the labels of several annotators.
+        Whether the last kind of evidence is the likelihood of the labels of several annotators.
     given, true
         (M,) int64.
     count
-        (M,) float64: what each row counts for in figures of the data set, from
+        (M,) float64: what each row counts for in estimates for the data set, from
         `labelfix.inputs.design_weights.row_counts`.
     fold
         (M,) the fold of each row.
@@ -74,10 +74,10 @@ class TrustedRows:
 
 @dataclass(frozen=True)
 class CandidateModel:
-    """Which terms take part: kinds of evidence by number, the terms in d, a bias per class, annotators' votes.
+    """The terms of a model: kinds of evidence by number, the terms in d, a bias per class, annotators' votes.
 
-    With `votes`, the last kind of evidence is the likelihood of all labels of the row, and Bayes' rule is to take
-    it in the place of the transition matrix.
+    With `votes`, the last kind of evidence is the likelihood of all labels of the row. Bayes' rule then has it in
+    the place of the transition matrix.
     """
 
     evidence: tuple[int, ...]
@@ -86,12 +86,12 @@ class CandidateModel:
     votes: bool = False
 
     def columns(self, num_evidence: int, num_classes: int) -> np.ndarray:
-        """Return the columns of `_terms` that take part."""
-        chosen = [*self.evidence, num_evidence, num_evidence + 1]
-        chosen += [num_evidence - 1] if self.votes else []
-        chosen += [num_evidence + 2, num_evidence + 3] if self.local else []
-        chosen += list(range(num_evidence + 4, num_evidence + 4 + num_classes)) if self.bias else []
-        return np.array(chosen)
+        """Return the columns of `_terms` that the model uses."""
+        columns = [*self.evidence, num_evidence, num_evidence + 1]
+        columns += [num_evidence - 1] if self.votes else []
+        columns += [num_evidence + 2, num_evidence + 3] if self.local else []
+        columns += list(range(num_evidence + 4, num_evidence + 4 + num_classes)) if self.bias else []
+        return np.array(columns)
 
 
 # -------------------------------------------------------------------------------------------------- the fit
@@ -99,19 +99,19 @@ class CandidateModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Posterior:
-    """A fitted posterior: T, and the weights (E + 4 + K,) of all terms, 0 where one takes no part."""
+    """A fitted posterior: T, and the weights (E + 4 + K,) of all terms, 0 for unused ones."""
 
     transition: Transition
     weights: np.ndarray
 
     @property
     def is_local(self) -> bool:
-        """Whether the terms in d take part."""
+        """Whether the terms in d are used."""
         num_evidence = len(self.weights) - 4 - len(self.transition.counts)
         return bool(self.weights[num_evidence + 2 : num_evidence + 4].any())
 
     def uses(self, evidence: int) -> bool:
-        """Return whether evidence number `evidence` counts for anything."""
+        """Return whether the prediction depends on evidence number `evidence`."""
         return bool(self.weights[evidence]) or (evidence == 0 and self.is_local)
 
     def predict(self, log_probs: Sequence[np.ndarray | None], given: np.ndarray) -> np.ndarray:
@@ -152,10 +152,9 @@ def fit_posterior(
 ) -> Posterior:
     """Fit the weights by penalised maximum likelihood; without trusted rows they stay at Bayes' rule.
 
-    T is a property of the data set, so rows count for it by `TrustedRows.count`. The weights of the evidence say
-    how the truth depends on what is known of a row, and which rows were verified depends on little else. As far as
-    that goes, the selection is ignorable (Rubin 1976): the likelihood takes all rows alike, and those that were
-    verified because they are fixes teach as much as any other.
+    T is a property of the data set, so rows count for it by `TrustedRows.count`. The weights describe how the truth
+    depends on the evidence. Rows are selected for verification by that evidence and by little else, so the
+    selection is ignorable (Rubin 1976), and the likelihood counts all rows alike.
 
     Parameters
     ----------
@@ -164,9 +163,9 @@ def fit_posterior(
     soft_counts
         (K, K) from `labelfix.stacking.transition_matrix.label_counts`.
     model
-        Which terms take part.
+        Which terms to use.
     prior_rows
-        Strength of the transition matrix's prior; None takes the likeliest.
+        Strength of the transition matrix's prior; None takes the one of maximum likelihood.
     """
     return fit_each(trusted, soft_counts, [model], prior_rows)[0]
 
@@ -174,11 +173,11 @@ def fit_posterior(
 def fit_each(
     trusted: TrustedRows, soft_counts: np.ndarray, models: Sequence[CandidateModel], prior_rows: float | None
 ) -> list[Posterior]:
-    """Fit several candidate models, which have T and the terms in common."""
+    """Fit several candidate models, which share T and the terms; arguments as in `fit_posterior`."""
     num_evidence, num_classes = len(trusted.log_probs), len(soft_counts)
     transition = Transition.fit(trusted.true, trusted.given, trusted.count, soft_counts, prior_rows)
     if len(trusted):
-        log_t = transition.log_without_own(trusted.true, trusted.given, trusted.count)
+        log_t = transition.log_leave_one_out(trusted.true, trusted.given, trusted.count)
         terms, true = _terms(trusted, log_t, any(model.bias for model in models))
     fits = []
     for model in models:
@@ -195,7 +194,7 @@ def fit_each(
 
 
 def _candidates(trusted: TrustedRows) -> np.ndarray:
-    """Return the classes (M, C) that each row is compared over: all, or its likeliest, the given and the true."""
+    """Return the candidate classes (M, C) of each row: all, or the most probable, the given and the true one."""
     num_classes = trusted.log_probs.shape[2]
     if num_classes <= FULL_CLASSES:
         return np.tile(np.arange(num_classes), (len(trusted), 1))
@@ -207,7 +206,7 @@ def _candidates(trusted: TrustedRows) -> np.ndarray:
 
 
 def _terms(trusted: TrustedRows, log_t: np.ndarray, bias: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return all terms (M, C, E + 4 [+ K]) and the place (M,) of the true class among each row's candidates."""
+    """Return all terms (M, C, E + 4 [+ K]) and the position (M,) of the true class among each row's candidates."""
     classes = _candidates(trusted)
     rows = np.arange(len(trusted))
     first = trusted.log_probs[0] if len(trusted.log_probs) else np.zeros(log_t.shape)
@@ -240,12 +239,12 @@ def _maximise(terms: np.ndarray, true: np.ndarray, centre: np.ndarray, spread: n
         return loss + 0.5 * float(precision @ (weights - centre) ** 2), q
 
     weights, (loss, q) = centre, objective(centre)
-    reached = terms[rows, true].sum(0)
+    observed = terms[rows, true].sum(0)
     for _ in range(NEWTON_STEPS):
         mean = np.matmul(q[:, None, :], terms)[:, 0]  # (M, P)
-        slope = mean.sum(0) - reached + precision * (weights - centre)
+        gradient = mean.sum(0) - observed + precision * (weights - centre)
         root = (terms * np.sqrt(q)[:, :, None]).reshape(-1, terms.shape[2])
-        step = np.linalg.solve(root.T @ root - mean.T @ mean + np.diag(precision), slope)
+        step = np.linalg.solve(root.T @ root - mean.T @ mean + np.diag(precision), gradient)
         length = 1.0
         while length > 1e-4:
             candidate = weights - length * step

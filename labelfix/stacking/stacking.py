@@ -1,4 +1,4 @@
-"""Stacking: candidate models of the posterior averaged by their held-out likelihood.
+"""Stacking: candidate models of the posterior, averaged by their held-out likelihood.
 
 M trusted rows, K classes, G candidate models.
 """
@@ -19,24 +19,20 @@ from labelfix.stacking.transition_matrix import LOG_FLOOR
 
 __all__ = ["candidate_models", "fit_stacked", "stacking_weights"]
 
-# The shares of the forms: rows that are spread over all forms beforehand, and steps.
+# Stacking weights: prior rows, spread evenly over all candidate models, and steps of expectation-maximisation.
 PRIOR_ROWS = 5.0
-
-
 EM_STEPS = 200
-
-
-# With fewer trusted rows, there is nothing to go by: all evidence, weighed by its prior.
+# With fewer trusted rows there is one model of all evidence and no stacking.
 LEAST_ROWS = 10
 
 
 def candidate_models(num_evidence: int, num_classes: int, *, votes: bool = False) -> list[CandidateModel]:
-    """Return the models to average; the first leaves the images out altogether."""
+    """Return the models to average; the first uses no evidence but the given label."""
     every = tuple(range(num_evidence - votes))
     kinds = [(), *((e,) for e in every if len(every) > 1), every]
     models = []
     for with_votes in (False, True)[: 1 + votes]:
-        models += [CandidateModel(some, votes=with_votes) for some in kinds]
+        models += [CandidateModel(evidence, votes=with_votes) for evidence in kinds]
         models.append(CandidateModel(every, local=True, votes=with_votes))
     if num_classes <= FULL_CLASSES:
         models.append(CandidateModel(every, local=True, bias=True))
@@ -48,9 +44,9 @@ def fit_stacked(trusted: TrustedRows, soft_counts: np.ndarray, *, prior_rows: fl
 
     Stacking weights (Yao, Vehtari, Simpson & Gelman 2018, "Using stacking to average Bayesian predictive
     distributions") maximise the likelihood of the trusted rows under the mixture of the models' cross-validated
-    predictions. So a harmful model gets next to no weight, and models that do equally well share it, where choosing
-    one would rest on few rows. The models' own weights are averaged, hence log-probabilities, and the average is a
-    conditional logit too.
+    predictions. So a harmful model gets next to no weight, and models that do equally well share it, because a
+    choice between them would rest on few rows. What is averaged are the models' own weights, that is their
+    log-probabilities, so the average is a conditional logit too.
     """
     num_evidence, num_classes = len(trusted.log_probs), len(soft_counts)
     if len(np.unique(trusted.fold)) < 2 or len(trusted) < LEAST_ROWS:

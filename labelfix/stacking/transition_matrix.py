@@ -1,9 +1,9 @@
 """The class transition matrix T[k, j] = P(given label j | true class k), from trusted rows and a prior.
 
 Every row of T is a Dirichlet posterior mean: pseudo-counts from the prior, plus the trusted rows of class k. The
-prior is one share of right labels for all classes; what is left goes where the rows that look like class k are
-labelled, so that T holds with many classes and few trusted rows, and for classes without any. The
-strength of the prior maximises the likelihood of the trusted rows (empirical Bayes).
+prior has the same share of right labels in every class; the rest is spread as the given labels of rows that look
+like class k. So T holds with many classes and few trusted rows, and for classes without any. The strength of the
+prior maximises the likelihood of the trusted rows (empirical Bayes).
 
 N rows, K classes, M trusted rows.
 """
@@ -14,17 +14,17 @@ import numpy as np
 from scipy import sparse, stats
 from scipy.special import gammaln
 
-__all__ = ["NoiseMatrix", "Transition", "confusion_prior"]
+__all__ = ["LOG_FLOOR", "NoiseMatrix", "Transition", "confusion_prior", "label_counts"]
 
 ROWS_PER_CHUNK = 65536
 LOG_FLOOR = 1e-12
-# Strengths of the prior to choose from, in trusted rows.
+# Candidate strengths of the prior, in trusted rows.
 STRENGTHS = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseMatrix:
-    """How this data set's labels go wrong.
+    """The estimated transition matrix with intervals.
 
     Attributes
     ----------
@@ -53,14 +53,14 @@ def label_counts(probs: np.ndarray, given: np.ndarray) -> np.ndarray:
 
 
 def confusion_prior(counts: np.ndarray, agree: float | None) -> np.ndarray:
-    """Return the transition matrix, (K, K), that is expected before trusted rows are counted class by class.
+    """Return the prior mean of the transition matrix, (K, K).
 
     Parameters
     ----------
     counts
         (K, K) from `label_counts`.
     agree
-        Share of the labels that are right, the same for every class; None takes what `counts` say.
+        Share of the labels that are right, the same for every class; None takes that of `counts`.
     """
     off = counts + counts.sum() / len(counts) ** 3
     np.fill_diagonal(off, 0.0)
@@ -70,8 +70,8 @@ def confusion_prior(counts: np.ndarray, agree: float | None) -> np.ndarray:
 
 
 def _likeliest_strength(prior: np.ndarray, counts: np.ndarray) -> float:
-    """Return the one of `STRENGTHS` under which counts (K, K) are likeliest, Dirichlet around `prior`."""
-    counted = counts > 0  # the others add nothing, and a prior may be 0 there
+    """Return the one of `STRENGTHS` that maximises the Dirichlet-multinomial likelihood of counts (K, K)."""
+    counted = counts > 0  # other cells contribute nothing, and their prior may be 0
     cell, cell_prior, totals = counts[counted], prior[counted], counts.sum(1)
 
     def log_likelihood(strength: float) -> float:
@@ -100,8 +100,8 @@ class Transition:
     ) -> "Transition":
         """Count trusted rows, true (M,), given (M,), weight (M,) with mean 1, on top of `confusion_prior`.
 
-        `strength` is the weight of the prior on each row of the matrix, in trusted rows. None takes that one of
-        `STRENGTHS` under which the counts are likeliest.
+        `strength` is the weight of the prior on each row of the matrix, in trusted rows. None takes the one of
+        `STRENGTHS` that maximises the likelihood of the counts.
         """
         agree = None
         if len(true):
@@ -119,8 +119,8 @@ class Transition:
         total = self.counts + self.pseudo
         return total / total.sum(1, keepdims=True)
 
-    def log_without_own(self, true: np.ndarray, given: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """Return log T[., given], (M, K), each row without its own count: what it would be were it not trusted."""
+    def log_leave_one_out(self, true: np.ndarray, given: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """Return log T[., given], (M, K), with each row's own count left out of its matrix."""
         rows = np.arange(len(given))
         joint = self.counts + self.pseudo
         likelihood, total = joint[:, given].T.copy(), np.tile(joint.sum(1), (len(given), 1))
@@ -129,7 +129,7 @@ class Transition:
         return np.log(np.maximum(likelihood, LOG_FLOOR)) - np.log(np.maximum(total, LOG_FLOOR))
 
     def with_intervals(self, coverage: float, rows: np.ndarray) -> NoiseMatrix:
-        """Return every cell's posterior mean with the interval of its Beta marginal; `rows` (K, K) are shown."""
+        """Return every cell's posterior mean and the interval of its Beta marginal; `rows` (K, K) are passed on."""
         total = self.counts + self.pseudo
         rest = total.sum(1, keepdims=True) - total
         tail = (1 - coverage) / 2

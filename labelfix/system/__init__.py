@@ -3,7 +3,8 @@
 Import the modules by name: some need numpy or torch.
 
 ===========  ======================================================================
-`files`      whole files or none, and paths that must exist
+`files`      whole files or none
+`paths`      the paths that a run is pointed at, checked before anything heavy is loaded
 `run_files`  the names of the files of a run
 `hashing`    digests of files and values, and seeds that follow from them
 `folds`      folds and order that follow the images

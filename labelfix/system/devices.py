@@ -22,9 +22,9 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
-        said = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0]
         raise SettingError(
-            f"--device: got {name!r}; expected auto, cpu, cuda or cuda:N ({said}). Leave it out for auto."
+            f"--device: got {name!r}; expected auto, cpu, cuda or cuda:N ({reason}). Leave it out for auto."
         ) from error
     return device
 

@@ -48,8 +48,8 @@ class Checkpoints:
     def open(cls, out: Path, identity: dict[str, Any], *, resume: bool) -> "Checkpoints":
         """Return the checkpoints in `out` to continue with `resume`, else an empty folder.
 
-        ``run.json`` of an earlier run in `out` is removed: the run that begins takes its place, and checkpoints
-        beside it would pass for what a finished run left.
+        ``run.json`` of an earlier run in `out` is removed: else the checkpoints would pass for what a
+        finished run left.
 
         Parameters
         ----------
@@ -121,10 +121,10 @@ def what_is_kept(out: Path) -> str:
     if not folder.is_dir():
         return ""
     files = {"decoded images": "pixels.json", "the state of the training": "fold_*.pt"}
-    found = [what for what, name in files.items() if any(folder.glob(name))]
-    if not found:
+    kept = [what for what, name in files.items() if any(folder.glob(name))]
+    if not kept:
         return "Nothing is kept yet: start again with the same command and --resume."
-    return f"{folder} holds {' and '.join(found)}. {RESUME}"
+    return f"{folder} holds {' and '.join(kept)}. {RESUME}"
 
 
 def _read_identity(path: Path) -> dict[str, Any]:
@@ -146,14 +146,14 @@ def _compare(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    found = []
+    differences = []
     for key in [*old, *(key for key in new if key not in old)]:
         was, now = old.get(key), new.get(key)
         if isinstance(was, dict) and isinstance(now, dict):
-            found += _differences(was, now)
+            differences += _differences(was, now)
         elif was != now:
-            found.append(f"{key} was {_short(was)}, now {_short(now)}")
-    return found
+            differences.append(f"{key} was {_short(was)}, now {_short(now)}")
+    return differences
 
 
 def _short(value: Any) -> str:

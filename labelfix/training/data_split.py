@@ -72,10 +72,8 @@ def split_of_one(
     """
     pairs = np.flatnonzero(trusted[: len(given)] >= 0)
     order = np.lexsort((hashes[pairs], trusted[pairs]))
-    place = np.arange(len(pairs))
-    chosen = np.floor((place + 1) * held_out_share) > np.floor(
-        place * held_out_share
-    )  # every stratum its share
+    rank = np.arange(len(pairs))  # within and across the strata, so that every one gives its share
+    chosen = np.floor((rank + 1) * held_out_share) > np.floor(rank * held_out_share)
     held_out = np.zeros(len(given), bool)
     held_out[pairs[order[chosen]]] = True
     return _split(given, trusted, hashes, inside=np.ones(len(given), bool), held_out=held_out, role=role)

@@ -1,4 +1,4 @@
-"""What is said of every epoch: the rows of ``history.parquet``, and a live table on a terminal."""
+"""The log of every epoch: the rows of ``history.parquet``, and a live table on a terminal."""
 
 import time
 from collections import defaultdict
@@ -82,7 +82,7 @@ def write_history(folder: Path, rows: Sequence[EpochRow]) -> None:
 
 
 class EpochWatcher(Protocol):
-    """Is told how far training is."""
+    """Receives how far training is."""
 
     def step(self, epoch: int, done: int, total: int) -> None:
         """Take that `done` of `total` steps of an epoch, numbered from 1, are done."""

@@ -5,9 +5,9 @@
 `arrays`           `labelfix.verdict`: the same from numpy arrays, for any probabilities
 `posterior`        the posterior of every row, cross-fitted
 `estimates`        noise rate, precision, recall, calibration, each with an interval
-`annotator_votes`  all labels of an image, each weighed by its annotator's record
-`dawid_skene`      how reliable every annotator is
-`checks`           what `labelfix.verdict` is given, checked
+`annotator_votes`  all labels of an image, each weighted by its annotator's reliability
+`dawid_skene`      the reliability of every annotator
+`checks`           the arguments of `labelfix.verdict`, checked
 =================  =======================================================================
 """
 

@@ -1,11 +1,11 @@
 """The verdict stage: from predicted probabilities, given labels and trusted labels to a posterior per row.
 
-`labelfix.stacking` holds the model, a conditional logit over kinds of evidence, and `labelfix.verdicts.posterior`
-cross-fits it: the posterior of the rows of fold f, trusted or not, comes from a fit (transition matrix and weights)
-on the trusted rows outside fold f. So the posteriors of trusted rows are held out, and they are distributed as
-those of all other rows: both come from the same fits. Every estimate is measured on them. (As in all stacking,
-evidence for other folds may depend on trusted labels of fold f, and the weights with it; that of a row never on its
-own.)
+The model is a conditional logit over kinds of evidence (`labelfix.stacking`). It is cross-fitted
+(`labelfix.verdicts.posterior`): the posterior of a row of fold f, trusted or not, comes from a fit (transition
+matrix and weights) on the trusted rows outside fold f. So the posteriors of trusted rows are held out, and they
+have the same distribution as all others, because both come from the same fits. All estimates are measured on them.
+As in all stacking, the evidence of other folds, and so the weights, may depend on trusted labels of fold f; the
+evidence of a row never depends on its own.
 
 Numpy in, numpy out. N rows, K classes, M trusted rows, E kinds of evidence, F folds.
 """
@@ -18,7 +18,7 @@ import numpy as np
 
 from labelfix.errors import InputError
 from labelfix.inputs.design_weights import RANDOM_SAMPLE, row_counts
-from labelfix.risk_control.fixed_sequence import Guarantee, find_guarantee
+from labelfix.risk_control.promise import Guarantee, find_guarantee
 from labelfix.settings import VerdictConfig
 from labelfix.stacking.conditional_logit import Posterior, TrustedRows
 from labelfix.stacking.transition_matrix import NoiseMatrix, Transition, label_counts
@@ -28,7 +28,6 @@ from labelfix.verdicts.posterior import fit_by_fold, predict_by_fold, trusted_ro
 
 __all__ = ["Action", "Estimate", "Guarantee", "NoiseMatrix", "Verdict", "verdict"]
 
-ROWS_PER_CHUNK = 65536
 PROBS, VOTES = "probs", "votes"
 
 
@@ -42,7 +41,7 @@ class Action(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What is known about every row.
+    """The verdict on every row, and estimates of how well it holds.
 
     Attributes
     ----------
@@ -68,13 +67,13 @@ class Verdict:
         Class name -> ``noise_rate`` and ``precision`` among the rows that are given this class, ``recall``
         among the wrong labels of rows that truly are of it.
     weights
-        What each kind of evidence counts for, averaged over the folds.
+        The weight of each kind of evidence, averaged over the folds.
     classes
         (K,) class names.
     guarantee
         What is promised of the rows with action ``relabel``; None where no promise was asked for.
     held_out
-        (M, K) float32: the posterior of the trusted rows, in the order they came in, under fits without them.
+        (M, K) float32: the held-out posterior of the trusted rows, in their order.
     """
 
     soft_label: np.ndarray
@@ -93,8 +92,12 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class _Draws:
-    """How rows were drawn: weight and draw (M,) of the trusted ones, frames (N,), and rows known otherwise (X,)."""
+class _SamplingDesign:
+    """How verified rows were sampled.
+
+    `weight` and `sample` (the number of the draw) are (M,), of the trusted rows; `frames` are (N,) bool by draw;
+    `known_rows` and `known_sample` are (X,), of the rows that were verified but took part in training.
+    """
 
     weight: np.ndarray
     sample: np.ndarray
@@ -103,15 +106,17 @@ class _Draws:
     known_sample: np.ndarray
 
     @property
-    def trained(self) -> dict[int, int]:
-        """By the number of a chosen draw, how many of its rows are known otherwise."""
+    def num_trained(self) -> dict[int, int]:
+        """Number of a draw, other than the random sample -> how many of its rows took part in training."""
         draws, counts = np.unique(self.known_sample, return_counts=True)
         return {d: n for d, n in zip(draws.tolist(), counts.tolist(), strict=True) if d != RANDOM_SAMPLE}
 
-    def framed(self, trusted: np.ndarray, others: np.ndarray) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """Return which of some rows are in the frame of each draw, as far as any row of it has a trusted label."""
-        verified = {*self.sample.tolist(), *self.trained}
-        return {d: (frame[trusted], frame[others]) for d, frame in self.frames.items() if d in verified}
+    def frames_of(
+        self, trusted: np.ndarray, unverified: np.ndarray
+    ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Return which of some rows are in the sampling frame of each draw that has any verified row."""
+        verified = {*self.sample.tolist(), *self.num_trained}
+        return {d: (frame[trusted], frame[unverified]) for d, frame in self.frames.items() if d in verified}
 
 
 def verdict(
@@ -146,32 +151,31 @@ def verdict(
     classes
         (K,) class names; None takes the numbers.
     folds
-        (N,) folds: the posterior of a row is fitted on the trusted rows of the other folds. None draws five
-        from the content of the rows, so that their order does not matter.
+        (N,) folds: the posterior of a row is fitted on the trusted rows of the other folds. None assigns five folds
+        by the content of the rows, whatever their order.
     evidence
-        More probabilities (N, K) by name. A trusted row's own trusted label must have had no part in its
-        probabilities; nor may that of another row of its fold, for exact estimates.
+        More probabilities (N, K) by name. They must not depend on a row's own trusted label; for exact estimates,
+        on no trusted label of its fold.
     votes
-        (N, K) how likely all labels of a row are under each true class, where several annotators gave some:
-        `labelfix.verdicts.annotator_votes.vote_likelihood`. It takes the place of the transition matrix where it
-        fits better.
+        (N, K) likelihood of all labels of a row under each true class, where there are several annotators:
+        `labelfix.verdicts.annotator_votes.vote_likelihood`. It replaces the transition matrix where it fits better.
     trusted_weights
-        (M,) above 0: 1 / probability of having been chosen for verification, or in proportion to that where there
-        is one draw; None says that the trusted rows are a random sample.
+        (M,) above 0: design weights, 1 / inclusion probability, or in proportion to that where there is one draw.
+        None says that the trusted rows are a simple random sample.
     trusted_samples
-        (M,) integers: which draw each trusted row comes from, where there were several; 0 is a random sample.
-        None takes all for one draw, chosen by the weights if there are any.
+        (M,) integers: the number of the draw of each trusted row; 0 is a simple random sample. None takes all rows
+        for one draw: with the weights if there are any, else a random sample.
     trusted_frames
-        Draw number -> (N,) bool: the rows that the draw was from, all with the same chance, as far as they had no
-        trusted label then. Whether a row is inside must not depend on its truth, which a held-out confidence does
-        not, but the confidence of a trusted row does. A promise may then be about the fixes inside one or more of
-        the frames alone. Where every draw but the random sample has one, a promise assumes nothing about the
-        errors. They need `trusted_weights`, which are equal inside a frame.
+        Number of a draw -> (N,) bool, its sampling frame: rows that had the same inclusion probability, unless they
+        had a trusted label by then. A frame must not depend on the truth of its rows; a held-out confidence does
+        not, the confidence of a trusted row does. A promise may be restricted to the fixes inside some frames. It
+        assumes nothing about the errors where every draw but the random sample has a frame. Frames need
+        `trusted_weights`, which are equal inside a frame.
     known_rows
-        (X,) row numbers, other than the trusted rows, whose truth is known but had a part in `probs`: nothing is
-        measured on them, and no promise counts them as fixes.
+        (X,) numbers of other rows that were verified, but whose truth had a part in `probs`. Nothing is measured on
+        them, and no promise counts them as fixes.
     known_samples
-        (X,) integers: which draw each of them comes from; None takes the random sample.
+        (X,) integers: the number of the draw of each of them; None takes the random sample.
     config
         Smoothing and coverage of the intervals.
 
@@ -191,7 +195,7 @@ def verdict(
         trusted_weights, trusted_samples, trusted_frames, rows, len(labels)
     )
     known, known_sample = check_known(known_rows, known_samples, rows, len(labels))
-    draws = _Draws(weight, sample, frames, known, known_sample)
+    design = _SamplingDesign(weight, sample, frames, known, known_sample)
     names = tuple(str(c) for c in classes) if classes is not None else tuple(map(str, range(probs.shape[1])))
     if len(names) != probs.shape[1]:
         raise InputError(f"classes: names {len(names)} classes; probs has {probs.shape[1]} columns.")
@@ -204,7 +208,7 @@ def verdict(
     held_out = posterior[rows]
     posterior[rows] = np.eye(probs.shape[1], dtype=np.float32)[true]
     return _finish(
-        posterior, held_out, labels, trusted, rows, draws, fits, soft_counts, tuple(sources), names, config
+        posterior, held_out, labels, trusted, rows, design, fits, soft_counts, tuple(sources), names, config
     )
 
 
@@ -214,8 +218,8 @@ def verdict(
 def _noise_matrix(trusted: TrustedRows, soft_counts: np.ndarray, config: VerdictConfig) -> NoiseMatrix:
     counts = np.zeros(soft_counts.shape, np.int64)
     np.add.at(counts, (trusted.true, trusted.given), 1)
-    whole = Transition.fit(trusted.true, trusted.given, trusted.count, soft_counts, config.prior_rows)
-    return whole.with_intervals(config.interval, counts)
+    transition = Transition.fit(trusted.true, trusted.given, trusted.count, soft_counts, config.prior_rows)
+    return transition.with_intervals(config.interval, counts)
 
 
 def _mean_weights(fits: Mapping[int, Posterior], names: Sequence[str]) -> dict[str, float]:
@@ -230,7 +234,7 @@ def _finish(
     labels: np.ndarray,
     trusted: TrustedRows,
     trusted_rows: np.ndarray,
-    draws: _Draws,
+    design: _SamplingDesign,
     fits: Mapping[int, Posterior],
     soft_counts: np.ndarray,
     sources: tuple[str, ...],
@@ -242,11 +246,11 @@ def _finish(
     issue = predicted != labels
     confidence = posterior[rows, predicted]
     action = np.where(issue, Action.REVIEW, Action.KEEP).astype(np.int8)
-    guarantee = _guarantee(trusted, held_out, confidence, issue, trusted_rows, draws, config)
+    guarantee = _guarantee(trusted, held_out, confidence, issue, trusted_rows, design, config)
     if guarantee is not None and guarantee.threshold is not None:
         fixed = issue & (confidence >= guarantee.threshold)
         for draw in guarantee.frames:
-            fixed &= draws.frames[draw]
+            fixed &= design.frames[draw]
         action[fixed] = Action.RELABEL
     action[trusted_rows[issue[trusted_rows]]] = Action.RELABEL
     return Verdict(
@@ -272,7 +276,7 @@ def _guarantee(
     confidence: np.ndarray,
     issue: np.ndarray,
     trusted_rows: np.ndarray,
-    draws: _Draws,
+    design: _SamplingDesign,
     config: VerdictConfig,
 ) -> Guarantee | None:
     """Return what can be promised; `confidence` and `issue` (N,) are of all rows, `held_out` (M, K)."""
@@ -280,20 +284,20 @@ def _guarantee(
         return None
     predicted = held_out.argmax(1)
     flagged = predicted != trusted.given
-    others = issue.copy()
-    others[trusted_rows] = others[draws.known_rows] = False
-    known = len(draws.known_rows)
+    unverified = issue.copy()
+    unverified[trusted_rows] = unverified[design.known_rows] = False
+    num_known = len(design.known_rows)
     return find_guarantee(
         held_out.max(1)[flagged],
         (predicted != trusted.true)[flagged],
-        draws.weight[flagged],
-        draws.sample[flagged],
-        confidence[others],
-        frames=draws.framed(trusted_rows[flagged], others),
-        trained=draws.trained,
-        trusted=int((draws.sample == RANDOM_SAMPLE).sum()),
-        kept_share=len(trusted) / (len(trusted) + known) if known else 1.0,
-        rows=len(issue) - len(trusted) - known,
+        design.weight[flagged],
+        design.sample[flagged],
+        confidence[unverified],
+        sampling_frames=design.frames_of(trusted_rows[flagged], unverified),
+        num_trained=design.num_trained,
+        trusted=int((design.sample == RANDOM_SAMPLE).sum()),
+        kept_share=len(trusted) / (len(trusted) + num_known) if num_known else 1.0,
+        rows=len(issue) - len(trusted) - num_known,
         max_fix_error=config.max_fix_error,
         coverage=config.interval,
     )

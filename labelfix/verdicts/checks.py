@@ -1,4 +1,4 @@
-"""What `labelfix.verdict` is given, checked: every message names the argument, its value and what was expected.
+"""Checks of the arguments of `labelfix.verdict`: a message names the argument, its value and what was expected.
 
 N rows, K classes, M trusted rows.
 """
@@ -83,7 +83,7 @@ def check_trusted(
 def check_weights(
     weights: Any, samples: Any, frames: Any, rows: np.ndarray, num_rows: int
 ) -> tuple[np.ndarray, np.ndarray, dict[int, np.ndarray]]:
-    """Return weight and draw of each trusted row, both (M,), and the frames, (num_rows,) bool by draw."""
+    """Return weight and draw of each trusted row, both (M,), and the sampling frames, (num_rows,) bool by draw."""
     count = len(rows)
     if weights is None:
         for name, value in (("trusted_samples", samples), ("trusted_frames", frames)):
@@ -106,13 +106,14 @@ def check_weights(
             f"trusted_samples: shape {sample.shape}, type {sample.dtype}, for {count} trusted rows; expected "
             "one integer each. Leave them out where all come from one draw."
         )
-    plain = weight[sample == RANDOM_SAMPLE]
-    if len(plain) and np.ptp(plain) > 0:
+    random_weight = weight[sample == RANDOM_SAMPLE]
+    if len(random_weight) and np.ptp(random_weight) > 0:
         raise InputError(
             f"trusted_samples: draw {RANDOM_SAMPLE} is a simple random sample, but its weights run from "
-            f"{plain.min():g} to {plain.max():g}. Number draws that go by weights from {RANDOM_SAMPLE + 1} on."
+            f"{random_weight.min():g} to {random_weight.max():g}. Number draws that go by weights from "
+            f"{RANDOM_SAMPLE + 1} on."
         )
-    checked = check_frames({} if frames is None else frames, num_rows)
+    checked = _check_frames({} if frames is None else frames, num_rows)
     for draw, frame in checked.items():
         inside = weight[(sample == draw) & frame[rows]]
         if len(inside) and np.ptp(inside) > SAME_WEIGHT * inside.max():
@@ -124,7 +125,7 @@ def check_weights(
     return weight.astype(np.float64), sample, checked
 
 
-def check_frames(frames: Any, num_rows: int) -> dict[int, np.ndarray]:
+def _check_frames(frames: Any, num_rows: int) -> dict[int, np.ndarray]:
     if not isinstance(frames, Mapping):
         raise InputError(
             f"trusted_frames: is a {type(frames).__name__}; expected a mapping from draws to rows."
@@ -156,7 +157,7 @@ def _array(name: str, value: Any) -> np.ndarray:
 def check_known(
     known: np.ndarray | None, samples: np.ndarray | None, trusted_rows: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows that are known otherwise, and the draw of each, both (X,)."""
+    """Return the rows that were verified but took part in training, and the draw of each, both (X,)."""
     known = np.asarray([] if known is None else known, np.int64).reshape(-1)
     if len(known) and not (known.min() >= 0 and known.max() < count):
         raise InputError(

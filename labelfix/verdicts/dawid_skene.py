@@ -1,16 +1,16 @@
-"""How reliable every annotator is, given soft labels that already lean on the annotators' own labels.
+"""The reliability of every annotator, from soft labels that already use the annotators' labels as evidence.
 
-The posterior of an image holds its given label as evidence, weighed as an average label of this data set. Taken
-as truth, it flatters unreliable annotators and shortchanges reliable ones: their accuracies shrink towards the
-mean. So that evidence is taken out again, and each label is put back with its own annotator's reliability:
+The posterior of an image uses its given label as an average label of the data set. Taken as the truth, it would
+shrink the accuracies of all annotators towards their mean: it flatters the unreliable and underrates the reliable.
+So that evidence is taken out, and every label is put back with its own annotator's reliability:
 
-    r_i(k) = q_i(k) / T(k, g_i)                      T(k, g): share of label g among images of class k, as q says
+    r_i(k) = q_i(k) / T(k, g_i)                      T(k, g): share of label g among images of class k, by q
     w_i(k) = r_i(k) * prod over labels of i  P_a(l | k)                                 over k, normalised
     P_a(l | k) = h_ak where l = k, else (1 - h_ak) B(k, l)
 
-h_ak is the share of right labels of annotator a on class k, shrunk to what annotator and class have in common; B
-says where wrong labels go, over all annotators. Both are re-estimated from w until nothing moves: Dawid & Skene
-(1979) with what each image says as its prior, as in Raykar et al. (2010). A trusted label is the truth.
+h_ak is the accuracy of annotator a on class k, shrunk to the common accuracy of annotator and class. B is the
+distribution of wrong labels over all annotators. Both are re-estimated from w until they converge: Dawid & Skene
+(1979) with the evidence of each image as its prior, as in Raykar et al. (2010). A trusted label is the truth.
 
 N images, R label rows, K classes, A annotators.
 """
@@ -27,12 +27,12 @@ from labelfix.stacking.transition_matrix import LOG_FLOOR, label_counts
 __all__ = ["AnnotatorFit", "LabelRows", "fit_annotators"]
 
 ROWS_PER_CHUNK = 65536
-# How many rows the common accuracy weighs in an annotator's, and the annotator's in each of his classes.
+# Prior strength in rows: of the common accuracy in an annotator's, and of the annotator's in that of each class.
 COMMON_ROWS = 2.0
 CLASS_ROWS = 8.0
 MOST_STEPS = 100
-STILL = 1e-4  # an accuracy that moves less has settled
-LEAST = 1e-4
+TOLERANCE = 1e-4  # of an annotator's accuracy between steps
+LEAST_ACCURACY = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,31 +68,31 @@ class LabelRows:
     def by_image(self) -> "LabelRows":
         """Return the rows in the order of their images; rows without a name belong to one more annotator, A."""
         order = np.argsort(self.image, kind="stable")
-        who = np.where(self.annotator < 0, self.num_annotators, self.annotator)[order]
+        annotator = np.where(self.annotator < 0, self.num_annotators, self.annotator)[order]
         return LabelRows(
             image=self.image[order],
             label=self.label[order].astype(np.int64),
-            annotator=who.astype(np.int64),
+            annotator=annotator.astype(np.int64),
             num_annotators=self.num_annotators + 1,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotatorFit:
-    """What the labels say together with the images.
+    """The fitted annotators, and the posterior of the images under them.
 
     Attributes
     ----------
     posterior
-        (N, K) float32: the truth of every image, each label weighed as its annotator deserves.
+        (N, K) float32: the posterior over the true class, each label weighted by its annotator's reliability.
     hit
         (R,) float64: probability that the label of each row is right.
     class_accuracy
-        (A, K) share of right labels of each annotator on each true class, shrunk to the others.
+        (A, K) accuracy of each annotator on each true class, shrunk to that of the others.
     common_accuracy
-        (K,) the same over all annotators.
+        (K,) accuracy of all annotators together on each true class.
     votes
-        (N, K) float32: how likely each image's labels are under every class, rows summing to 1.
+        (N, K) float32: likelihood of each image's labels under every class, rows scaled to sum to 1.
     """
 
     posterior: np.ndarray
@@ -117,101 +117,100 @@ def fit_annotators(
     soft_label
         (N, K) the published posterior; one-hot where there is a trusted label.
     given, trusted
-        (N,) the given label that the posterior leans on, and the trusted one (-1: none).
+        (N,) the given label that the posterior uses as evidence, and the trusted one (-1: none).
     rows
-        The labels behind the given ones.
+        All labels of all images.
     weighed
-        Whether the posterior has counted every label by its own annotator's record
-        (`labelfix.verdicts.annotator_votes`); if not, it has counted the given label alone, the same for everyone.
+        Whether the posterior counts every label by its own annotator's reliability
+        (`labelfix.verdicts.annotator_votes`). If not, it counts the given label alone, as an average one.
     """
-    own = rows.by_image()
-    image_log = _without_labels(soft_label, given, trusted, own, weighed)
+    labels = rows.by_image()
+    image_log = _without_labels(soft_label, given, trusted, labels, weighed)
     posterior = np.asarray(soft_label)
-    counts = np.maximum(np.bincount(own.annotator, minlength=own.num_annotators), 1)
-    settled: np.ndarray = np.zeros(own.num_annotators)
+    counts = np.maximum(np.bincount(labels.annotator, minlength=labels.num_annotators), 1)
+    previous: np.ndarray = np.zeros(labels.num_annotators)
     for _ in range(MOST_STEPS):
-        accuracy, elsewhere, common = _reliability(posterior, own)
-        posterior = _judge_images(image_log, own, accuracy, elsewhere)
-        hit = posterior[own.image, own.label].astype(np.float64)
-        now = np.bincount(own.annotator, hit, own.num_annotators) / counts
-        if np.abs(now - settled).max() < STILL:
+        accuracy, log_wrong, common = _reliability(posterior, labels)
+        posterior = _posterior(image_log, labels, accuracy, log_wrong)
+        hit = posterior[labels.image, labels.label].astype(np.float64)
+        current = np.bincount(labels.annotator, hit, labels.num_annotators) / counts
+        if np.abs(current - previous).max() < TOLERANCE:
             break
-        settled = now
-    accuracy, elsewhere, common = _reliability(posterior, own)
+        previous = current
+    accuracy, log_wrong, common = _reliability(posterior, labels)
     return AnnotatorFit(
         posterior=posterior,
         hit=posterior[rows.image, rows.label].astype(np.float64),
         class_accuracy=accuracy[: rows.num_annotators],
         common_accuracy=common,
-        votes=_judge_images(np.zeros_like(image_log), own, accuracy, elsewhere),
+        votes=_posterior(np.zeros_like(image_log), labels, accuracy, log_wrong),
     )
 
 
 def _without_labels(
-    soft_label: np.ndarray,
-    given: np.ndarray,
-    trusted: np.ndarray,
-    own: LabelRows,
-    weighed: bool,
+    soft_label: np.ndarray, given: np.ndarray, trusted: np.ndarray, labels: LabelRows, weighed: bool
 ) -> np.ndarray:
-    """Return log r (N, K) float32: what is known of every image but for its labels."""
+    """Return log r (N, K) float32: the evidence on every image without that of its labels."""
     image_log = np.log(np.maximum(soft_label, LOG_FLOOR, dtype=np.float32))
-    open_rows = trusted == NO_LABEL
+    untrusted = trusted == NO_LABEL
     if weighed:
-        accuracy, elsewhere, _ = _reliability(soft_label, own)
-        votes = _judge_images(np.zeros_like(image_log), own, accuracy, elsewhere)
-        image_log[open_rows] -= np.log(np.maximum(votes[open_rows], LOG_FLOOR))
+        accuracy, log_wrong, _ = _reliability(soft_label, labels)
+        votes = _posterior(np.zeros_like(image_log), labels, accuracy, log_wrong)
+        image_log[untrusted] -= np.log(np.maximum(votes[untrusted], LOG_FLOOR))
         return image_log
-    counts = label_counts(soft_label[open_rows], given[open_rows])
+    counts = label_counts(soft_label[untrusted], given[untrusted])
     counts += 1.0 / len(counts)  # one row per class, so that no cell is empty
     likelihood = np.log(counts / counts.sum(1, keepdims=True)).astype(np.float32)
-    image_log[open_rows] -= likelihood.T[given[open_rows]]
+    image_log[untrusted] -= likelihood.T[given[untrusted]]
     return image_log
 
 
-def _reliability(posterior: np.ndarray, own: LabelRows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return h (A, K), log B (K, K) with nothing on the diagonal, and the accuracy of all together (K,)."""
-    num_classes, num_annotators = posterior.shape[1], own.num_annotators
-    seen = np.zeros((num_annotators, num_classes))
-    moves = np.zeros((num_classes, num_classes))
-    for start in range(0, len(own), ROWS_PER_CHUNK):
+def _reliability(posterior: np.ndarray, labels: LabelRows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return h (A, K), log B (K, K) with 0 for B on the diagonal, and the accuracy of all annotators (K,)."""
+    num_classes, num_annotators = posterior.shape[1], labels.num_annotators
+    rows_AK = np.zeros((num_annotators, num_classes))  # expected label rows of each annotator and true class
+    counts_KK = np.zeros((num_classes, num_classes))  # expected rows of each true class and label
+    for start in range(0, len(labels), ROWS_PER_CHUNK):
         chunk = slice(start, start + ROWS_PER_CHUNK)
-        weights, who = posterior[own.image[chunk]], own.annotator[chunk]
-        places = (who, np.arange(len(who)))
-        seen += sparse.csr_matrix((np.ones(len(who)), places), (num_annotators, len(who))) @ weights
-        moves += label_counts(weights, own.label[chunk])
-    hit = posterior[own.image, own.label].astype(np.float64)
-    hits = np.bincount(own.annotator * num_classes + own.label, hit, num_annotators * num_classes)
-    hits = hits.reshape(num_annotators, num_classes)
-    all_of_us = np.clip(hits.sum() / len(own), LEAST, 1 - LEAST)
-    mine = (hits.sum(1) + COMMON_ROWS * all_of_us) / (seen.sum(1) + COMMON_ROWS)
-    common = (hits.sum(0) + CLASS_ROWS * all_of_us) / (seen.sum(0) + CLASS_ROWS)
-    mine, common = (np.clip(values, LEAST, 1 - LEAST) for values in (mine, common))
-    centre = expit(logit(mine)[:, None] + logit(common) - logit(all_of_us))
-    accuracy = np.clip((hits + CLASS_ROWS * centre) / (seen + CLASS_ROWS), LEAST, 1 - LEAST)
-    elsewhere = moves + 1.0 / num_classes
-    np.fill_diagonal(elsewhere, 0.0)
-    elsewhere /= elsewhere.sum(1, keepdims=True)
-    return accuracy, np.log(np.maximum(elsewhere, LOG_FLOOR)), common
+        true, annotator = posterior[labels.image[chunk]], labels.annotator[chunk]
+        entries = (annotator, np.arange(len(annotator)))
+        rows_AK += (
+            sparse.csr_matrix((np.ones(len(annotator)), entries), (num_annotators, len(annotator))) @ true
+        )
+        counts_KK += label_counts(true, labels.label[chunk])
+    hit = posterior[labels.image, labels.label].astype(np.float64)
+    hits_AK = np.bincount(labels.annotator * num_classes + labels.label, hit, num_annotators * num_classes)
+    hits_AK = hits_AK.reshape(num_annotators, num_classes)
+    overall = np.clip(hits_AK.sum() / len(labels), LEAST_ACCURACY, 1 - LEAST_ACCURACY)
+    by_annotator = (hits_AK.sum(1) + COMMON_ROWS * overall) / (rows_AK.sum(1) + COMMON_ROWS)
+    by_class = (hits_AK.sum(0) + CLASS_ROWS * overall) / (rows_AK.sum(0) + CLASS_ROWS)
+    by_annotator = np.clip(by_annotator, LEAST_ACCURACY, 1 - LEAST_ACCURACY)
+    by_class = np.clip(by_class, LEAST_ACCURACY, 1 - LEAST_ACCURACY)
+    centre_AK = expit(logit(by_annotator)[:, None] + logit(by_class) - logit(overall))
+    accuracy = (hits_AK + CLASS_ROWS * centre_AK) / (rows_AK + CLASS_ROWS)
+    accuracy = np.clip(accuracy, LEAST_ACCURACY, 1 - LEAST_ACCURACY)
+    wrong_KK = counts_KK + 1.0 / num_classes
+    np.fill_diagonal(wrong_KK, 0.0)
+    wrong_KK /= wrong_KK.sum(1, keepdims=True)
+    return accuracy, np.log(np.maximum(wrong_KK, LOG_FLOOR)), by_class
 
 
-def _judge_images(
-    image_log: np.ndarray, own: LabelRows, accuracy: np.ndarray, elsewhere: np.ndarray
+def _posterior(
+    image_log: np.ndarray, labels: LabelRows, accuracy: np.ndarray, log_wrong: np.ndarray
 ) -> np.ndarray:
-    """Return w (N, K) float32: every image under all its labels."""
-    right, wrong = np.log(accuracy), np.log1p(-accuracy)
+    """Return w (N, K) float32: the posterior of every image given all of its labels."""
+    log_hit, log_miss = np.log(accuracy), np.log1p(-accuracy)
     posterior = np.empty(image_log.shape, np.float32)
     for start in range(0, len(image_log), ROWS_PER_CHUNK):
         stop = min(start + ROWS_PER_CHUNK, len(image_log))
-        first, last = np.searchsorted(own.image, (start, stop))
-        chunk = slice(first, last)
-        who, label, place = own.annotator[chunk], own.label[chunk], own.image[chunk] - start
-        likelihood = wrong[who] + elsewhere[:, label].T
-        likelihood[np.arange(len(who)), label] = right[who, label]
-        several = sparse.csr_matrix(
-            (np.ones(len(who)), (place, np.arange(len(who)))), (stop - start, len(who))
+        chunk = slice(*np.searchsorted(labels.image, (start, stop)))
+        annotator, label, image = labels.annotator[chunk], labels.label[chunk], labels.image[chunk] - start
+        log_p = log_miss[annotator] + log_wrong[:, label].T  # of each label row under every class
+        log_p[np.arange(len(annotator)), label] = log_hit[annotator, label]
+        rows_of_image = sparse.csr_matrix(
+            (np.ones(len(annotator)), (image, np.arange(len(annotator)))), (stop - start, len(annotator))
         )
-        scores = image_log[start:stop] + several @ likelihood
+        scores = image_log[start:stop] + rows_of_image @ log_p
         scores -= scores.max(1, keepdims=True)
         np.exp(scores, out=scores)
         posterior[start:stop] = scores / scores.sum(1, keepdims=True)

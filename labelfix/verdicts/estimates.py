@@ -1,8 +1,8 @@
 """How well probabilities hold, estimated on a few held-out trusted rows: calibration error, likelihood, Brier.
 
-The plain calibration error of a few rows reads high, because the noise of every bin counts as error. Here the true
-gaps of the bins are taken as draws from a normal distribution whose spread is estimated along with them
-(empirical Bayes, integrated over the spread), which gives the expected error and its interval.
+The plain calibration error of a few rows is biased upwards, because the noise of every bin counts as error. Here
+the true gaps of the bins have a normal prior whose spread is estimated from the same bins (empirical Bayes,
+integrated over the spread). The posterior of the gaps gives the expected error and its interval.
 
 n held-out trusted rows, K classes.
 """
@@ -28,7 +28,7 @@ __all__ = [
 BINS = 15
 PROB_FLOOR = 1e-7
 SPREADS = np.concatenate([[1e-4], np.geomspace(1e-3, 0.5, 80)])
-DRAWS = 4000
+POSTERIOR_SAMPLES = 4000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,14 +81,13 @@ def mean_estimate(values: np.ndarray, weight: np.ndarray, coverage: float) -> Es
     value = float(shares @ values)
     rows = 1.0 / float(np.square(shares).sum())
     error = np.sqrt(float(shares @ np.square(values - value)) / max(rows - 1, 1e-9))
-    reach = float(stats.t.ppf((1 + coverage) / 2, max(rows - 1, 1.0)) * error)
-    return Estimate(value=value, low=max(value - reach, 0.0), high=value + reach, rows=len(values))
+    margin = float(stats.t.ppf((1 + coverage) / 2, max(rows - 1, 1.0)) * error)
+    return Estimate(value=value, low=max(value - margin, 0.0), high=value + margin, rows=len(values))
 
 
 def calibration_error(confidence: np.ndarray, hits: np.ndarray, bins: int = BINS) -> float:
-    """Return the plain expected calibration error over equal-width bins (Guo et al. 2017); few rows read high."""
-    place = _bins(confidence, bins)
-    gap = np.bincount(place, confidence - hits, bins)
+    """Return the plain expected calibration error over equal-width bins (Guo et al. 2017), high for few rows."""
+    gap = np.bincount(_bins(confidence, bins), confidence - hits, bins)
     return float(np.abs(gap).sum() / max(len(confidence), 1))
 
 
@@ -99,7 +98,7 @@ def _bins(confidence: np.ndarray, bins: int) -> np.ndarray:
 def corrected_calibration_error(
     confidence: np.ndarray, hits: np.ndarray, weight: np.ndarray, coverage: float
 ) -> Estimate:
-    """Return the expected calibration error without the part that few rows add, with its interval.
+    """Return the expected calibration error without its upward bias for few rows, with its interval.
 
     Parameters
     ----------
@@ -111,23 +110,24 @@ def corrected_calibration_error(
     confidence = np.asarray(confidence, np.float64)
     if not len(confidence):
         return Estimate(value=float("nan"), low=0.0, high=1.0, rows=0)
-    place = _bins(confidence, BINS)
-    total = np.bincount(place, weight, BINS)
+    bin_of_row = _bins(confidence, BINS)
+    total = np.bincount(bin_of_row, weight, BINS)
     used = total > 0
-    gap = np.bincount(place, weight * (confidence - hits), BINS)[used] / total[used]
-    rows = total[used] ** 2 / np.bincount(place, np.square(weight), BINS)[used]
-    mean = np.bincount(place, weight * confidence, BINS)[used] / total[used]
+    gap = np.bincount(bin_of_row, weight * (confidence - hits), BINS)[used] / total[used]
+    rows = total[used] ** 2 / np.bincount(bin_of_row, np.square(weight), BINS)[used]
+    mean = np.bincount(bin_of_row, weight * confidence, BINS)[used] / total[used]
     # one pseudo-row at the claimed confidence keeps the variance of a bin without misses above zero
     rate = np.clip((rows * (mean - gap) + mean) / (rows + 1), 1e-4, 1 - 1e-4)
     variance = rate * (1 - rate) / rows
     spread_S1 = np.square(SPREADS)[:, None]
     log_likelihood = stats.norm.logpdf(gap, 0.0, np.sqrt(spread_S1 + variance)).sum(1)
-    chance = np.exp(log_likelihood - log_likelihood.max())
+    spread_likelihood = np.exp(log_likelihood - log_likelihood.max())
     rng = np.random.default_rng(0)
-    chosen = rng.choice(len(SPREADS), DRAWS, p=chance / chance.sum())
-    shrink = spread_S1[chosen] / (spread_S1[chosen] + variance)
-    draws = shrink * gap + np.sqrt(shrink * variance) * rng.standard_normal((DRAWS, len(gap)))
-    error = np.abs(draws) @ (total[used] / total.sum())
+    spread_number = rng.choice(len(SPREADS), POSTERIOR_SAMPLES, p=spread_likelihood / spread_likelihood.sum())
+    shrink = spread_S1[spread_number] / (spread_S1[spread_number] + variance)
+    noise = rng.standard_normal((POSTERIOR_SAMPLES, len(gap)))
+    true_gap = shrink * gap + np.sqrt(shrink * variance) * noise
+    error = np.abs(true_gap) @ (total[used] / total.sum())
     low, high = np.quantile(error, [(1 - coverage) / 2, (1 + coverage) / 2])
     return Estimate(value=float(error.mean()), low=float(low), high=float(high), rows=len(confidence))
 
@@ -140,7 +140,7 @@ def calibration_estimates(
     Parameters
     ----------
     posterior
-        (n, K) of trusted rows under fits without them.
+        (n, K) held-out posteriors of trusted rows.
     true, weight
         (n,) their true classes and weights.
     """

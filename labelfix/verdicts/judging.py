@@ -23,8 +23,10 @@ __all__ = ["judge"]
 def judge(predictions: "OutOfFoldPredictions", config: VerdictConfig) -> Verdict:
     """Return the verdict on every image, from the calibration set and all predictions."""
     table, rows = predictions.table, predictions.calibration_rows
-    trained = np.setdiff1d(table.pairs, rows)  # trusted rows outside the calibration set
-    share = len(rows) / max(len(table.pairs), 1)
+    known = np.setdiff1d(
+        table.pairs, rows
+    )  # trusted rows outside of the calibration set took part in training
+    calibration_share = len(rows) / max(len(table.pairs), 1)
     judged = verdict(
         predictions.probs,
         table.given,
@@ -34,18 +36,18 @@ def judge(predictions: "OutOfFoldPredictions", config: VerdictConfig) -> Verdict
         folds=predictions.fold,
         evidence=predictions.evidence,
         votes=_votes(predictions, config),
-        trusted_weights=table.trusted_weight[rows] / share if len(rows) else None,
+        trusted_weights=table.trusted_weight[rows] / calibration_share if len(rows) else None,
         trusted_samples=table.trusted_sample[rows] if len(rows) else None,
-        trusted_frames=table.frames if len(rows) else None,
-        known_rows=trained,
-        known_samples=table.trusted_sample[trained],
+        trusted_frames=table.sampling_frames if len(rows) else None,
+        known_rows=known,
+        known_samples=table.trusted_sample[known],
         config=config,
     )
-    return _with_trusted_labels(judged, table, trained)
+    return _with_trusted_labels(judged, table, known)
 
 
 def _votes(predictions: "OutOfFoldPredictions", config: VerdictConfig) -> np.ndarray | None:
-    """Return what all labels of an image say together, (N, K); None where every image has one, by nobody known."""
+    """Return the likelihood of each image's labels, (N, K); None if each has one label of an unnamed annotator."""
     table, rows = predictions.table, predictions.calibration_rows
     if not table.annotators and len(table.row_image) == table.num_images:
         return None
@@ -63,7 +65,7 @@ def _votes(predictions: "OutOfFoldPredictions", config: VerdictConfig) -> np.nda
 
 
 def _with_trusted_labels(judged: Verdict, table: LabelTable, rows: np.ndarray) -> Verdict:
-    """Return the verdict with the trusted labels of `rows`, which took no part in it."""
+    """Return the verdict with the trusted labels of `rows`, which it does not know."""
     if not len(rows):
         return judged
     true, wrong = table.trusted[rows], table.trusted[rows] != table.given[rows]

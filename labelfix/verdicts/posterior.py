@@ -1,4 +1,4 @@
-"""The posterior of every row, cross-fitted: that of fold f comes from a fit on the trusted rows outside fold f.
+"""The cross-fitted posterior of every row: that of fold f comes from a fit on the trusted rows outside fold f.
 
 N rows, K classes, M trusted rows, E kinds of evidence, F folds.
 """
@@ -56,7 +56,7 @@ def trusted_rows_of(
     fold: np.ndarray,
     votes: bool,
 ) -> TrustedRows:
-    """Return what is known of the trusted rows `rows` (M,), true classes `true` (M,); `fold` is (N,)."""
+    """Return the evidence on the trusted rows `rows` (M,) with true classes `true` (M,); `fold` is (N,)."""
     return TrustedRows(
         log_probs=np.stack([_log(probs[rows]) for probs in sources]),
         given=labels[rows],

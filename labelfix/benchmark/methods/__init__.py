@@ -1,7 +1,7 @@
 """The eleven methods of the paper's tables, by name, in the order of its first table.
 
-Each is one module with a frozen ``Settings`` and a subclass of `Method`; the module's docstring has the equation
-and where its defaults come from.
+Each is one module with a frozen ``Settings`` and a subclass of `Method`. The module's docstring has the equation
+and the source of the defaults.
 """
 
 from labelfix.benchmark.methods.base import Batch, Method, Task

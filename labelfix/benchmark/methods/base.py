@@ -1,7 +1,7 @@
-"""What every method is given, and what it has to answer.
+"""The interface of the methods: their inputs, and what each has to implement.
 
-The loop of `labelfix.benchmark.runs` shuffles the rows, sets the learning rate, augments the images and measures; a
-method is what happens on a batch. One that only has another loss overrides `LossMethod.loss`.
+The loop of `labelfix.benchmark.runs` shuffles the rows, sets the learning rate, augments the images and measures. A
+method implements the step on a batch; one that differs in its loss alone overrides `LossMethod.loss`.
 
 Shape suffixes: N training rows, B rows of a batch, M trusted rows, K classes.
 """
@@ -13,18 +13,29 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
-__all__ = ["Batch", "LossMethod", "Method", "Settings", "Task", "first_epoch_of"]
+__all__ = [
+    "Batch",
+    "LossMethod",
+    "Method",
+    "Settings",
+    "Task",
+    "first_epoch_of",
+    "logits_at",
+    "look_ahead",
+    "network_logits",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What all methods are given alike.
+    """The inputs of every method.
 
     Attributes
     ----------
     network
-        Builds the network anew, with the same initial weights every time it is called with the same number.
+        Builds a new network; equal numbers give equal initial weights.
     optimizer
         Builds the optimizer of some parameters.
     labels
@@ -34,13 +45,13 @@ class Task:
     noise_ratio
         Share of wrong labels, for the methods whose papers take it as known.
     trusted_labels
-        (M,) int64 labels that were verified, on the device.
+        (M,) int64 verified labels, on the device.
     trusted_images
-        Images of the trusted rows in some places, augmented as training images are: (m,) to (m, C, S, S).
+        Returns the images of some trusted rows, (m,) to (m, C, S, S), augmented as training images are.
     plain_trusted_images
         The same without augmentation.
     generator
-        Source of a method's own random choices, on the CPU.
+        Source of the method's random choices, on the CPU.
     autocast_dtype
         Number format of the forward passes, None for float32.
     """
@@ -59,8 +70,8 @@ class Task:
 
     def draw_trusted(self, count: int) -> tuple[Tensor, Tensor]:
         """Return images and labels of `count` random trusted rows, or of all where there are fewer."""
-        places = torch.randperm(len(self.trusted_labels), generator=self.generator)[:count]
-        return self.trusted_images(places), self.trusted_labels[places.to(self.trusted_labels.device)]
+        rows_M = torch.randperm(len(self.trusted_labels), generator=self.generator)[:count]
+        return self.trusted_images(rows_M), self.trusted_labels[rows_M.to(self.trusted_labels.device)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +96,7 @@ class Method(ABC):
     Parameters
     ----------
     task
-        See there.
+        The inputs.
     settings
         An instance of the class's `Settings`.
     """
@@ -100,15 +111,15 @@ class Method(ABC):
 
     @property
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        """Those whose learning rate the loop sets."""
+        """The optimizers whose learning rate the loop sets."""
         return [self.optimizer]
 
     def schedule_position(self, epoch: int) -> float:
-        """Return where the learning-rate schedule is in an epoch, from 0 (its start) up to below 1."""
+        """Return the position in the learning-rate schedule, from 0 (its start) to below 1."""
         return epoch / self.task.epochs
 
     def rate_factor(self, epoch: int) -> float:
-        """Return by what the learning rate of the schedule is multiplied in an epoch."""
+        """Return the factor on the learning rate of the schedule."""
         return 1.0
 
     def start_epoch(self, epoch: int) -> None:
@@ -117,27 +128,24 @@ class Method(ABC):
 
     @abstractmethod
     def step(self, batch: Batch) -> Tensor:
-        """Learn from one batch; return the loss () that was stepped on, detached."""
+        """Train on one batch; return its loss (), detached."""
 
     def end_epoch(self, epoch: int) -> None:  # noqa: B027
-        """Do what happens between epochs; nothing by default."""
+        """Run after an epoch; does nothing by default."""
 
     def predictor(self) -> nn.Module:
-        """Return the network that is tested."""
+        """Return the network to test."""
         return self.model
 
     def current_labels(self) -> Tensor:
-        """Return the labels (N,) that the method trains on by now."""
+        """Return the labels (N,) that the method trains on now."""
         return self.task.labels
 
     # ------------------------------------------------------------------------------------------ for subclasses
 
     def forward(self, images: Tensor, model: nn.Module | None = None) -> Tensor:
         """Return logits (B, K) in float32 or wider, computed in the task's number format."""
-        dtype = self.task.autocast_dtype
-        with torch.autocast(images.device.type, dtype, enabled=dtype is not None):
-            logits_BK = (model or self.model)(images)
-        return logits_BK.to(torch.promote_types(logits_BK.dtype, torch.float32))
+        return network_logits(model or self.model, images, self.task.autocast_dtype)
 
     def descend(self, loss: Tensor, optimizer: torch.optim.Optimizer | None = None) -> Tensor:
         """Take one step of the optimizer on `loss`, and return it detached."""
@@ -148,13 +156,13 @@ class Method(ABC):
         return loss.detach()
 
     def restart(self, number: int) -> None:
-        """Begin again with a new network and without momentum."""
+        """Start again with a new network and without momentum."""
         self.model = self.task.network(number).train()
         self.optimizer = self.task.optimizer(self.model.parameters())
 
 
 class LossMethod(Method):
-    """A method that is its loss."""
+    """A method that is defined by its loss."""
 
     def step(self, batch: Batch) -> Tensor:
         """Descend the loss of the batch."""
@@ -166,8 +174,37 @@ class LossMethod(Method):
 
 
 def first_epoch_of(share: float, epochs: int) -> int:
-    """Return the epoch, counted from 0, in which a phase begins that a paper begins after a share of its own.
+    """Return the epoch, counted from 0, in which a phase begins after a share of all epochs.
 
     At least one epoch comes before it, so that short runs have all phases.
     """
     return max(1, round(share * epochs))
+
+
+def network_logits(
+    network: Callable[[Tensor], Tensor], images: Tensor, autocast_dtype: torch.dtype | None
+) -> Tensor:
+    """Return logits (B, K) in float32 or wider, computed in a number format (None: that of the network)."""
+    with torch.autocast(images.device.type, autocast_dtype, enabled=autocast_dtype is not None):
+        logits_BK = network(images)
+    return logits_BK.to(torch.promote_types(logits_BK.dtype, torch.float32))
+
+
+def look_ahead(
+    loss: Tensor, parameters: dict[str, Tensor], rate: float, *, retain_graph: bool = False
+) -> dict[str, Tensor]:
+    """Return the parameters after a plain gradient step on `loss`, as new leaves; nothing else changes."""
+    gradients = torch.autograd.grad(loss, list(parameters.values()), retain_graph=retain_graph)
+    return {
+        name: (value - rate * gradient).detach().requires_grad_()
+        for (name, value), gradient in zip(parameters.items(), gradients, strict=True)
+    }
+
+
+def logits_at(
+    model: nn.Module, parameters: dict[str, Tensor], images: Tensor, autocast_dtype: torch.dtype | None
+) -> Tensor:
+    """Return `network_logits` of a model with other parameters; its own parameters and buffers stay as they are."""
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    state = {**parameters, **buffers}
+    return network_logits(lambda inputs: functional_call(model, state, (inputs,)), images, autocast_dtype)

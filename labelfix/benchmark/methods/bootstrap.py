@@ -1,8 +1,8 @@
-"""Soft bootstrapping: the label is mixed with what the network says by itself.
+"""Soft bootstrapping: the target is a mixture of the label and the network's own prediction.
 
     L = -sum_k (beta * y_k + (1 - beta) * p_k) log p_k,    averaged over the batch,
 
-with y the one-hot label. The gradient goes through both p: it is cross-entropy with a reward for certainty.
+with y the one-hot label. The gradient goes through both p, so this is cross-entropy with a penalty on entropy.
 
 Reed et al., "Training Deep Neural Networks on Noisy Labels with Bootstrapping", ICLR 2015 workshop, arXiv
 1412.6596, equation 6. Default beta = .95, theirs for soft bootstrapping.

@@ -1,4 +1,4 @@
-"""Co-teaching: two networks, each learns from the rows on which the other has a small loss.
+"""Co-teaching: two networks, each trained on the rows on which the other has a small loss.
 
 Per batch both networks rank its rows by cross-entropy. The share R(T) with the smallest loss under network 1 trains
 network 2, and the other way round:
@@ -25,7 +25,7 @@ __all__ = ["CoTeaching", "CoTeachingSettings", "keep_rate", "small_loss_rows"]
 
 @dataclass(frozen=True, kw_only=True)
 class CoTeachingSettings(Settings):
-    """Epochs until the keep rate has come down, and the share to forget (None: the noise rate)."""
+    """Epochs until the keep rate reaches its minimum, and the share to drop (None: the noise rate)."""
 
     ramp_epochs: int = 10
     forget_rate: float | None = None
@@ -37,7 +37,7 @@ def keep_rate(epoch: int, *, ramp_epochs: int, forget_rate: float) -> float:
 
 
 def small_loss_rows(losses_B: Tensor, rate: float) -> Tensor:
-    """Return the places of the share `rate` with the smallest losses, at least one."""
+    """Return the row numbers of the share `rate` with the smallest losses, at least one."""
     return losses_B.topk(max(1, math.floor(rate * len(losses_B))), largest=False).indices
 
 
@@ -50,8 +50,7 @@ class CoTeaching(Method):
         super().__init__(task, settings)
         self.peer = task.network(1)
         self.peer_optimizer = task.optimizer(self.peer.parameters())
-        forget = settings.forget_rate
-        self.forget_rate = task.noise_ratio if forget is None else forget
+        self.forget_rate = task.noise_ratio if settings.forget_rate is None else settings.forget_rate
         if math.isnan(self.forget_rate):
             raise SettingError(
                 "co_teaching.forget_rate: not given, and the noise rate of these labels is not known; expected a "
@@ -60,7 +59,7 @@ class CoTeaching(Method):
 
     @property
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        """Those of both networks."""
+        """The optimizers of both networks."""
         return [self.optimizer, self.peer_optimizer]
 
     def start_epoch(self, epoch: int) -> None:

@@ -12,8 +12,8 @@ __all__ = ["CrossEntropy"]
 
 
 class CrossEntropy(LossMethod):
-    """What everything else is compared with."""
+    """The baseline of all comparisons."""
 
     def loss(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
-        """-log p_label."""
+        """Return the mean of -log p_label."""
         return F.cross_entropy(logits_BK, labels_B)

@@ -1,8 +1,8 @@
-"""Forward correction: the network predicts the truth, and the transition matrix turns it into noisy labels.
+"""Forward correction: the network predicts true classes, and the transition matrix maps these to noisy labels.
 
     L = -log sum_k p_k T[k, label],    T[i, j] = P(label j | true class i),    averaged over the batch.
 
-A first network is trained with cross-entropy and gives T; the network is then trained anew with the loss above.
+A first network is trained with cross-entropy and gives T; a new network is then trained with the loss above.
 Estimates of T:
 
     trusted    row i is the mean prediction on the trusted rows of class i (Hendrycks et al., NeurIPS 2018,
@@ -11,8 +11,8 @@ Estimates of T:
                3 % as outliers (Patrini et al., equation 13)
 
 Patrini et al., "Making Deep Neural Networks Robust to Label Noise: a Loss Correction Approach", CVPR 2017, arXiv
-1609.03944, theorem 2. The paper spends as many epochs on the first network as on the second; here the first one
-takes `first_share` of all epochs, so that no method trains longer than another.
+1609.03944, theorem 2. The paper trains both networks for the same number of epochs; here the first one takes
+`first_share` of all epochs, so that no method trains longer than another.
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ CHUNK = 512
 
 
 class Estimate(StrEnum):
-    """Where the transition matrix comes from."""
+    """The source of the transition matrix."""
 
     TRUSTED = "trusted"
     ANCHORS = "anchors"
@@ -70,14 +70,14 @@ def trusted_transition(probs_MK: Tensor, trusted_M: Tensor) -> Tensor:
 
 
 def anchor_transition(probs_NK: Tensor, quantile: float) -> Tensor:
-    """Return T (K, K): per class the prediction on the row whose probability of it is at a quantile."""
+    """Return T (K, K): row i is the prediction on the row whose probability of class i is at the quantile."""
     order_NK = probs_NK.argsort(dim=0)
-    place = min(len(probs_NK) - 1, int(quantile * len(probs_NK)))
-    return probs_NK[order_NK[place]]
+    rank = min(len(probs_NK) - 1, int(quantile * len(probs_NK)))
+    return probs_NK[order_NK[rank]]
 
 
 class Forward(Method):
-    """Two trainings, the second one through T."""
+    """Two trainings, the second one with forward correction."""
 
     Settings = ForwardSettings
 
@@ -88,20 +88,20 @@ class Forward(Method):
         self.probs_NK = torch.zeros(len(task.labels), task.num_classes, device=task.labels.device)
 
     def schedule_position(self, epoch: int) -> float:
-        """Both trainings have the whole schedule."""
+        """Return the position in the schedule, which both trainings run from its start to its end."""
         if epoch < self.second:
             return epoch / self.second
         return (epoch - self.second) / (self.task.epochs - self.second)
 
     def start_epoch(self, epoch: int) -> None:
-        """Estimate T and begin again when the first training is over."""
+        """Estimate T and start the second training when the first one is over."""
         if epoch == self.second:
             self.transition_KK = self._estimate()
             self.restart(0)
         super().start_epoch(epoch)
 
     def step(self, batch: Batch) -> Tensor:
-        """Cross-entropy at first, then through T."""
+        """Descend cross-entropy in the first training, the corrected loss in the second."""
         logits_BK = self.forward(batch.images)
         if self.transition_KK is not None:
             return self.descend(forward_loss(logits_BK, batch.labels, self.transition_KK))
@@ -112,9 +112,9 @@ class Forward(Method):
         if self.settings.estimate is Estimate.ANCHORS or not len(self.task.trusted_labels):
             return anchor_transition(self.probs_NK, self.settings.anchor_quantile)
         self.model.eval()
-        places = torch.arange(len(self.task.trusted_labels)).split(CHUNK)
+        chunks = torch.arange(len(self.task.trusted_labels)).split(CHUNK)
         with torch.no_grad():
             probs_MK = torch.cat(
-                [self.forward(self.task.plain_trusted_images(p)).softmax(-1) for p in places]
+                [self.forward(self.task.plain_trusted_images(rows)).softmax(-1) for rows in chunks]
             )
         return trusted_transition(probs_MK, self.task.trusted_labels)

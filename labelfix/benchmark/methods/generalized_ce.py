@@ -29,7 +29,7 @@ def generalized_cross_entropy(logits_BK: Tensor, labels_B: Tensor, *, q: float) 
 
 
 class GeneralizedCE(LossMethod):
-    """The box-cox transform of the probability of the label."""
+    """The negative Box-Cox transform of the probability of the label."""
 
     Settings = GeneralizedSettings
 

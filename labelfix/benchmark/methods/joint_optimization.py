@@ -1,11 +1,11 @@
-"""Joint optimisation: labels are replaced by the network's averaged predictions while it trains.
+"""Joint optimisation: the network's averaged predictions replace the labels during training.
 
     L = KL(s || p) + alpha * L_p + beta * L_e,
     L_p = sum_k prior_k log(prior_k / mean_i p_ik),    L_e = mean_i entropy(p_i)
 
-s starts as the one-hot label. From `relabel_share` of the epochs on, s is after every epoch the mean of the last
-`averaged_epochs` predictions of each row, taken as it trained. At `retrain_share` a new network begins, with
-the labels fixed and without regularisers. The learning rate stays at its first value until then.
+s starts as the one-hot label. After `relabel_share` of the epochs, every epoch sets s to the mean of the last
+`averaged_epochs` predictions of each row, made during training. After `retrain_share`, a new network is trained on
+fixed labels without regularisers. The learning rate is constant until then.
 
 Tanaka et al., "Joint Optimization Framework for Learning with Noisy Labels", CVPR 2018, arXiv 1803.11364, sections
 3 and 4. Defaults are theirs for symmetric noise on CIFAR-10: alpha 1.2, beta .8, 10 epochs averaged, labels from
@@ -26,7 +26,7 @@ __all__ = ["JointOptimization", "JointSettings", "joint_loss"]
 
 @dataclass(frozen=True, kw_only=True)
 class JointSettings(Settings):
-    """Weights of the regularisers, epochs averaged, and when the phases begin."""
+    """Weights of the regularisers, epochs averaged, and the starts of the phases."""
 
     alpha: float = 1.2
     beta: float = 0.8
@@ -46,7 +46,7 @@ def joint_loss(logits_BK: Tensor, soft_BK: Tensor, prior_K: Tensor, *, alpha: fl
 
 
 class JointOptimization(Method):
-    """Labels and network in turn, then a new network on the labels."""
+    """Updates labels and network in turn, then trains a new network on the labels."""
 
     Settings = JointSettings
 
@@ -60,11 +60,11 @@ class JointOptimization(Method):
         self.predictions: list[Tensor] = []
 
     def schedule_position(self, epoch: int) -> float:
-        """Return 0 until the new network, which has the whole schedule."""
+        """Return 0 until the new network, which runs the whole schedule."""
         return max(0.0, (epoch - self.retrain) / max(1, self.task.epochs - self.retrain))
 
     def start_epoch(self, epoch: int) -> None:
-        """Begin anew where that phase starts, and make room for the predictions of the epoch."""
+        """Start the new network in its epoch; before, prepare to store the predictions of this epoch."""
         if epoch == self.retrain:
             self.restart(1)
         if epoch < self.retrain:
@@ -73,7 +73,7 @@ class JointOptimization(Method):
         super().start_epoch(epoch)
 
     def step(self, batch: Batch) -> Tensor:
-        """Descend the loss against the labels as they are by now."""
+        """Descend the loss on the current labels."""
         logits_BK = self.forward(batch.images)
         soft_BK = self.soft_NK[batch.rows]
         if batch.epoch >= self.retrain:
@@ -83,7 +83,7 @@ class JointOptimization(Method):
         return self.descend(joint_loss(logits_BK, soft_BK, self.prior_K, alpha=s.alpha, beta=s.beta))
 
     def end_epoch(self, epoch: int) -> None:
-        """Replace the labels by averaged predictions while their phase lasts."""
+        """Replace the labels by averaged predictions, in the phase that does so."""
         if self.relabel <= epoch + 1 <= self.retrain:
             self.soft_NK = torch.stack(self.predictions).mean(0)
         if epoch + 1 == self.retrain:

@@ -1,4 +1,4 @@
-"""Meta-Weight-Net: a small network turns the loss of a row into its weight, and learns that from trusted rows.
+"""Meta-Weight-Net: a small network maps the loss of a row to its weight, and is trained on trusted rows.
 
 V maps a loss to a weight in (0, 1): linear 1-100, ReLU, linear 100-1, sigmoid. Per batch
 
@@ -7,11 +7,12 @@ V maps a loss to a weight in (0, 1): linear 1-100, ReLU, linear 100-1, sigmoid. 
     theta    <- optimizer step on sum_i V(L_i) L_i / sum_i V(L_i)            with the new V
 
 The gradient of the trusted loss with respect to the weight w_i is -(alpha / B) d L_i(theta) . v with v the gradient
-of the trusted loss at theta_hat: one derivative of the losses along v in forward mode, no graph of a graph.
+of the trusted loss at theta_hat. Forward mode computes it as the derivative of the losses along v, without second
+derivatives.
 
 Shu et al., "Meta-Weight-Net: Learning an Explicit Mapping For Sample Weighting", NeurIPS 2019, arXiv 1902.07379,
-algorithm 1. Defaults are those of the authors' code: Adam with rate 1e-3 and weight decay 1e-4
-for V; the trusted batch is as they have it, 100 rows.
+algorithm 1. Defaults are those of the authors' code: Adam with rate 1e-3 and weight decay 1e-4 for V, and 100 rows
+in a trusted batch.
 """
 
 import warnings
@@ -21,10 +22,9 @@ import torch
 import torch.autograd.forward_ad as forward_ad
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from labelfix.benchmark.methods.base import Batch, Method, Settings, Task
+from labelfix.benchmark.methods.base import Batch, Method, Settings, Task, logits_at, look_ahead
 
 __all__ = ["MetaWeightNet", "MetaWeightSettings", "weight_gradient", "weight_network"]
 
@@ -58,42 +58,33 @@ def weight_gradient(
 ) -> Tensor:
     """Return the gradient (B,) of the trusted loss after a weighted step, with respect to the weights (B,).
 
-    Nothing of the model changes.
+    The model stays as it is.
     """
-    numbers = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    theta = {name: p.detach().requires_grad_() for name, p in model.named_parameters() if p.requires_grad}
 
-    def logits(values: dict[str, Tensor], inputs: Tensor) -> Tensor:
-        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-        with torch.autocast(inputs.device.type, autocast_dtype, enabled=autocast_dtype is not None):
-            found = functional_call(model, {**values, **buffers}, (inputs,))
-        return found.to(torch.promote_types(found.dtype, torch.float32))
+    def losses(parameters: dict[str, Tensor]) -> Tensor:
+        logits_BK = logits_at(model, parameters, images, autocast_dtype)
+        return F.cross_entropy(logits_BK, labels_B, reduction="none")
 
-    def losses(values: dict[str, Tensor]) -> Tensor:
-        return F.cross_entropy(logits(values, images), labels_B, reduction="none")
-
-    here = {name: value.requires_grad_() for name, value in numbers.items()}
-    slopes = torch.autograd.grad((weights_B.detach() * losses(here)).mean(), list(here.values()))
-    ahead = {
-        name: (value - alpha * slope).detach().requires_grad_()
-        for (name, value), slope in zip(here.items(), slopes, strict=True)
-    }
-    trusted_loss = F.cross_entropy(logits(ahead, trusted_images), trusted_labels_M)
-    v = dict(zip(ahead, torch.autograd.grad(trusted_loss, list(ahead.values())), strict=True))
+    theta_hat = look_ahead((weights_B.detach() * losses(theta)).mean(), theta, alpha)
+    trusted_logits_MK = logits_at(model, theta_hat, trusted_images, autocast_dtype)
+    trusted_loss = F.cross_entropy(trusted_logits_MK, trusted_labels_M)
+    v = dict(zip(theta_hat, torch.autograd.grad(trusted_loss, list(theta_hat.values())), strict=True))
     with (
         torch.no_grad(),
         sdpa_kernel(SDPBackend.MATH),  # fused attention has no forward mode
         warnings.catch_warnings(),
         forward_ad.dual_level(),
     ):
-        # torch warns of its own use of torch.jit when it loads the rules of forward mode
+        # torch warns about its own use of torch.jit when it loads the rules of forward mode
         warnings.filterwarnings("ignore", message=".*torch.jit")
-        duals = {name: forward_ad.make_dual(value.detach(), v[name]) for name, value in here.items()}
+        duals = {name: forward_ad.make_dual(value.detach(), v[name]) for name, value in theta.items()}
         along_B = forward_ad.unpack_dual(losses(duals)).tangent
     return -alpha / len(labels_B) * along_B
 
 
 class MetaWeightNet(Method):
-    """A network and the network that weighs its rows."""
+    """A network, and a second one that weights its training rows."""
 
     Settings = MetaWeightSettings
 
@@ -127,5 +118,5 @@ class MetaWeightNet(Method):
         weights_B.backward(gradient_B)
         self.weigher_optimizer.step()
         with torch.no_grad():
-            new_B = self.weigher(losses_B1).squeeze(1)
-        return self.descend((new_B * losses_B).sum() / new_B.sum().clamp_min(1e-12))
+            weights_B = self.weigher(losses_B1).squeeze(1)
+        return self.descend((weights_B * losses_B).sum() / weights_B.sum().clamp_min(1e-12))

@@ -1,4 +1,4 @@
-"""MLNT: a step on synthetic noise must not change what the network says.
+"""MLNT: a step on synthetic noise must not change what the network predicts.
 
 Per batch, M times: `perturbed_share` of the rows get the label of a random one among their 10 nearest neighbours in
 the batch, giving labels Y_m, and
@@ -7,7 +7,7 @@ the batch, giving labels Y_m, and
 
 The network steps on CE(X, Y) + weight * mean_m J_m; the second derivative in J_m is dropped, as in the authors'
 code. The teacher is an average of the network, ``teacher <- gamma * teacher + (1 - gamma) * theta`` after every
-step, and is what is tested.
+step, and is tested.
 
 Li et al., "Learning to Learn from Noisy Labeled Data", CVPR 2019, arXiv 1812.05214, section 3 and algorithm 1.
 Defaults are theirs: M = 10, half the batch perturbed (64 of 128), alpha .2, gamma .99, 10 neighbours. Neighbours
@@ -20,9 +20,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from labelfix.benchmark.methods.base import Batch, Method, Settings, Task
+from labelfix.benchmark.methods.base import Batch, Method, Settings, Task, logits_at, look_ahead
 
 __all__ = ["MLNT", "MLNTSettings", "neighbour_labels", "update_average"]
 
@@ -42,7 +41,7 @@ class MLNTSettings(Settings):
 def neighbour_labels(
     features_BD: Tensor, labels_B: Tensor, *, share: float, neighbours: int, generator: torch.Generator
 ) -> Tensor:
-    """Return labels (B,) where a random share of the rows has the label of a near row, never their own row's."""
+    """Return labels (B,) where a random share of the rows has the label of a near neighbour, another row."""
     num_rows = len(labels_B)
     chosen = torch.randperm(num_rows, generator=generator)[: int(share * num_rows)].to(labels_B.device)
     distances = torch.cdist(features_BD[chosen], features_BD)
@@ -56,7 +55,7 @@ def neighbour_labels(
 
 @torch.no_grad()
 def update_average(average: nn.Module, model: nn.Module, gamma: float) -> None:
-    """Move every number of `average` towards `model`: average <- gamma * average + (1 - gamma) * model."""
+    """Update parameters and float buffers of `average`: average <- gamma * average + (1 - gamma) * model."""
     for old, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
         if old.is_floating_point():
             old.mul_(gamma).add_(new, alpha=1.0 - gamma)
@@ -65,7 +64,7 @@ def update_average(average: nn.Module, model: nn.Module, gamma: float) -> None:
 
 
 class MLNT(Method):
-    """A network and its average, which agree after steps on synthetic noise."""
+    """A network that agrees with its average after steps on synthetic noise."""
 
     Settings = MLNTSettings
 
@@ -74,7 +73,7 @@ class MLNT(Method):
         self.teacher = copy.deepcopy(self.model).requires_grad_(False)
 
     def start_epoch(self, epoch: int) -> None:
-        """Train mode for both: the teacher normalises by the batch, as the network does."""
+        """Put both networks into training mode: the teacher also normalises by the statistics of the batch."""
         self.model.train()
         self.teacher.train()
 
@@ -83,10 +82,10 @@ class MLNT(Method):
         s = self.settings
         logits_BK = self.forward(batch.images)
         with torch.no_grad():
-            kept = [buffer.clone() for buffer in self.teacher.buffers()]
-            said_BK = self.forward(batch.images, self.teacher).softmax(-1)
-            for buffer, value in zip(self.teacher.buffers(), kept, strict=True):
-                buffer.copy_(value)  # its statistics are averages of the network's, not its own
+            buffers = [buffer.clone() for buffer in self.teacher.buffers()]
+            teacher_BK = self.forward(batch.images, self.teacher).softmax(-1)
+            for buffer, value in zip(self.teacher.buffers(), buffers, strict=True):
+                buffer.copy_(value)  # update_average alone changes the teacher's statistics
         loss = F.cross_entropy(logits_BK, batch.labels)
         self.optimizer.zero_grad()
         loss.backward(retain_graph=s.synthetic_sets > 0)
@@ -99,7 +98,7 @@ class MLNT(Method):
                 neighbours=s.neighbours,
                 generator=self.task.generator,
             )
-            consistency += self._add_consistency(batch.images, logits_BK, labels_B, said_BK)
+            consistency += self._add_consistency(batch.images, logits_BK, labels_B, teacher_BK)
         self.optimizer.step()
         update_average(self.teacher, self.model, s.gamma)
         return (loss + consistency).detach()
@@ -109,33 +108,17 @@ class MLNT(Method):
         return self.teacher
 
     def _add_consistency(
-        self, images: Tensor, logits_BK: Tensor, labels_B: Tensor, said_BK: Tensor
+        self, images: Tensor, logits_BK: Tensor, labels_B: Tensor, teacher_BK: Tensor
     ) -> Tensor:
         """Add the gradient of one J_m to that of the network, and return its share of the loss."""
         s = self.settings
-        weights = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-        loss = F.cross_entropy(logits_BK, labels_B)
-        slopes = torch.autograd.grad(loss, list(weights.values()), retain_graph=True)
-        ahead = {
-            name: (p - s.alpha * slope).detach().requires_grad_()
-            for (name, p), slope in zip(weights.items(), slopes, strict=True)
-        }
-        buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-        moved_BK = self.forward(images, _Called(self.model, {**ahead, **buffers}))
-        divergence = F.kl_div(moved_BK.log_softmax(-1), said_BK, reduction="batchmean")
+        theta: dict[str, Tensor] = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        theta_m = look_ahead(F.cross_entropy(logits_BK, labels_B), theta, s.alpha, retain_graph=True)
+        moved_BK = logits_at(self.model, theta_m, images, self.task.autocast_dtype)
+        divergence = F.kl_div(moved_BK.log_softmax(-1), teacher_BK, reduction="batchmean")
         part = s.weight / s.synthetic_sets * divergence
-        for p, slope in zip(weights.values(), torch.autograd.grad(part, list(ahead.values())), strict=True):
+        gradients = torch.autograd.grad(part, list(theta_m.values()))
+        for p, gradient in zip(theta.values(), gradients, strict=True):
             assert p.grad is not None
-            p.grad += slope
+            p.grad += gradient
         return part.detach()
-
-
-class _Called(nn.Module):
-    """A network with other numbers in place of its own."""
-
-    def __init__(self, model: nn.Module, numbers: dict[str, Tensor]):
-        super().__init__()
-        self._call = lambda images: functional_call(model, numbers, (images,))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self._call(images)

@@ -1,6 +1,6 @@
 """MSLG: label logits move down the gradient of the loss on trusted rows, after a look-ahead step.
 
-After a warm-up with cross-entropy, `labelfix.mslg.mslg_step` does the work; the equations are in its module.
+After a warm-up with cross-entropy, every step is `labelfix.mslg.mslg_step`, whose module has the equations.
 
 Algan & Ulusoy, "Meta Soft Label Generation for Noisy Labels", ICPR 2020, arXiv 2007.05836, section III. Defaults
 are the authors' for CIFAR-10: alpha .5, beta 4000, gamma 1, labels start at 10 times one-hot, warm-up 44 of 120
@@ -40,18 +40,18 @@ class MSLGSettings(Settings):
 
 
 class MSLG(Method):
-    """The method of this project, on the loop of all others."""
+    """MSLG of this library, in the loop of the other methods."""
 
     Settings = MSLGSettings
 
     def __init__(self, task: Task, settings: MSLGSettings):
         super().__init__(task, settings)
-        given = settings.warmup_epochs
-        self.warmup = first_epoch_of(WARMUP_SHARE, task.epochs) if given is None else given
+        warmup = settings.warmup_epochs
+        self.warmup = first_epoch_of(WARMUP_SHARE, task.epochs) if warmup is None else warmup
         self.label_logits_NK = settings.init_scale * F.one_hot(task.labels, task.num_classes).float()
 
     def step(self, batch: Batch) -> Tensor:
-        """Cross-entropy during the warm-up, then MSLG."""
+        """Descend cross-entropy during the warm-up, then take a step of MSLG."""
         if batch.epoch < self.warmup:
             return self.descend(F.cross_entropy(self.forward(batch.images), batch.labels))
         s = self.settings

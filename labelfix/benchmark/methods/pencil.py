@@ -1,12 +1,12 @@
-"""PENCIL: label distributions are parameters, and move down the gradient of the network's own loss.
+"""PENCIL: label distributions are parameters, and descend the gradient of the network's own loss.
 
-Every row has label logits ytilde, K times the one-hot label at first, and y = softmax(ytilde).
+Every row has label logits ytilde, initially K times the one-hot label, and y = softmax(ytilde).
 
     L = (1 / c) * KL(p || y) + alpha * L_o + (beta / c) * entropy(p),    L_o = -log y_label,    c classes,
 
 all averaged over the batch. Three phases: cross-entropy on the given labels; L, with ytilde <- ytilde - lambda *
-dL / dytilde after every step; (1 / c) KL(p || y) with the labels fixed. The learning rate rests in the first two;
-in the last it starts from `fixed_rate_factor` times as much, and falls.
+dL / dytilde after every step; (1 / c) KL(p || y) with the labels fixed. The learning rate is constant in the first
+two; in the last it starts `fixed_rate_factor` times as high, and falls.
 
 Yi & Wu, "Probabilistic End-to-end Noise Correction for Learning with Noisy Labels", CVPR 2019, arXiv 1903.07788,
 section 3. Defaults: phases at epochs 70 and 200 of 320 and K = 10, theirs; alpha .4, beta .1, lambda 600 and a
@@ -26,7 +26,7 @@ __all__ = ["Pencil", "PencilSettings", "pencil_loss"]
 
 @dataclass(frozen=True, kw_only=True)
 class PencilSettings(Settings):
-    """Weights of the losses, step and first scale of the labels, begin of the phases, rate of the last one."""
+    """Weights of the losses, step and initial scale of the labels, starts of the phases, rate of the last one."""
 
     alpha: float = 0.4
     beta: float = 0.1
@@ -49,7 +49,7 @@ def pencil_loss(
 
 
 class Pencil(Method):
-    """Cross-entropy, labels that move, labels that rest."""
+    """Three phases: cross-entropy, training of network and labels, training on fixed labels."""
 
     Settings = PencilSettings
 
@@ -60,15 +60,15 @@ class Pencil(Method):
         self.label_logits_NK = settings.init_scale * F.one_hot(task.labels, task.num_classes).float()
 
     def schedule_position(self, epoch: int) -> float:
-        """Return 0 until the labels rest; the last phase has the whole schedule."""
+        """Return 0 until the labels are fixed; the last phase runs the whole schedule."""
         return max(0.0, (epoch - self.fixed) / max(1, self.task.epochs - self.fixed))
 
     def rate_factor(self, epoch: int) -> float:
-        """Return 1 until the labels rest."""
+        """Return 1 until the labels are fixed, then `fixed_rate_factor`."""
         return self.settings.fixed_rate_factor if epoch >= self.fixed else 1.0
 
     def step(self, batch: Batch) -> Tensor:
-        """Step the network, and the labels where they move."""
+        """Step the network, and in the second phase the labels."""
         logits_BK = self.forward(batch.images)
         if batch.epoch < self.relabel:
             return self.descend(F.cross_entropy(logits_BK, batch.labels))

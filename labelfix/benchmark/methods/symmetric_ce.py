@@ -1,4 +1,4 @@
-"""Symmetric cross-entropy: the labels predict the network as well.
+"""Symmetric cross-entropy: cross-entropy in both directions, of labels and predictions.
 
     L = a * CE + b * RCE,    CE = -log p_label,    RCE = -sum_k p_k log y_k,    log 0 := A
 
@@ -20,7 +20,7 @@ __all__ = ["SymmetricCE", "SymmetricSettings", "symmetric_cross_entropy"]
 
 @dataclass(frozen=True, kw_only=True)
 class SymmetricSettings(Settings):
-    """Weights of the two terms, and what the logarithm of 0 counts as."""
+    """Weights of the two terms, and the value of log 0."""
 
     a: float = 0.1
     b: float = 1.0

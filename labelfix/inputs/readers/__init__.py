@@ -1,7 +1,7 @@
 """Reading label tables: CSV, TSV, JSON lines, Parquet and Arrow, into columns of strings.
 
-Every cell stays the string that was written ("007" is not "7"). Faults are collected, so that a person sees
-all of them in one go, each with the place it stands at.
+Every cell stays the string that was written ("007" is not "7"). Faults are collected and reported together, each
+with its place in the file.
 """
 
 import os
@@ -23,6 +23,7 @@ from labelfix.inputs.readers.columns import (
 )
 from labelfix.inputs.readers.delimited import read_delimited
 from labelfix.inputs.readers.json_lines import read_json_lines
+from labelfix.system.paths import TABLE, path_problem
 
 __all__ = [
     "ANNOTATOR_NAMES",
@@ -79,9 +80,8 @@ def read_table(
         return read_memory(source, name or ("trusted" if trusted else "labels"), wanted, problems)
     path = Path(source)
     try:
-        if not path.is_file():
-            state = "is not a file" if path.exists() else "does not exist"
-            problems.add(f"{path}: {state}; expected a CSV, TSV, JSON lines or Parquet file. Check the path.")
+        if problem := path_problem(path, TABLE):
+            problems.add(problem)
         elif path.suffix.lower() not in READERS:
             problems.add(
                 f"{path}: the ending {path.suffix!r} is not one that labelfix reads; expected .csv, .tsv, "

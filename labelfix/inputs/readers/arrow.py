@@ -25,8 +25,8 @@ def read_parquet(path: Path, name: str, wanted: Wanted, problems: Problems) -> R
             raise
         problems.add(f"{name}: is not a Parquet file that can be read ({error}). Write it again.")
         return None
-    found = {column: (titles[p], table.column(titles[p])) for column, p in positions.items()}
-    return _from_columns(name, path.parent, found, problems)
+    titled = {column: (titles[p], table.column(titles[p])) for column, p in positions.items()}
+    return _from_columns(name, path.parent, titled, problems)
 
 
 def read_memory(source: Any, name: str, wanted: Wanted, problems: Problems) -> RawTable | None:
@@ -42,23 +42,24 @@ def read_memory(source: Any, name: str, wanted: Wanted, problems: Problems) -> R
         if is_pandas:  # its other columns may hold anything
             chosen = source.iloc[:, list(positions.values())].set_axis(list(positions), axis=1)
             source = pa.Table.from_pandas(chosen, preserve_index=False)
-            found = {column: (titles[p], source.column(column)) for column, p in positions.items()}
+            titled = {column: (titles[p], source.column(column)) for column, p in positions.items()}
         else:
-            found = {column: (titles[p], source.column(p)) for column, p in positions.items()}
+            titled = {column: (titles[p], source.column(p)) for column, p in positions.items()}
     except (TypeError, ValueError, pa.ArrowException) as error:
         problems.add(
             f"{name}: {type(source).__name__} cannot be read as a table ({error}); expected a path, or a "
             "pandas, polars or Arrow table whose images and labels are strings or whole numbers."
         )
         return None
-    return _from_columns(name, None, found, problems)
+    return _from_columns(name, None, titled, problems)
 
 
 def _from_columns(
-    name: str, folder: Path | None, found: dict[str, tuple[str, pa.ChunkedArray]], problems: Problems
+    name: str, folder: Path | None, titled: dict[str, tuple[str, pa.ChunkedArray]], problems: Problems
 ) -> RawTable | None:
+    """Return the table of `titled` columns (title in the file and values); None where one is not text."""
     columns = {}
-    for column, (title, values) in found.items():
+    for column, (title, values) in titled.items():
         try:
             columns[column] = text_array(_number_text(values) if column == "weight" else values)
         except pa.ArrowException as error:

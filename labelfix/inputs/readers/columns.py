@@ -1,4 +1,4 @@
-"""What every reader shares: the names of columns, the columns as strings, and the list of faults."""
+"""What all readers share: the names of columns, the columns as strings, and the list of faults."""
 
 import re
 import unicodedata
@@ -24,7 +24,7 @@ WEIGHT_NAMES = ("weight", "sampling_weight")
 FRAME_NAMES = ("drawn_from",)
 OPTIONAL = ("annotator", "weight", "drawn_from")
 
-# For each column its names in ranks: the first rank that a table has decides, and there has to be one of it.
+# For each column its names in ranks: the first rank with a name in the table counts, and there must be just one.
 Wanted = Mapping[str, tuple[tuple[str, ...], ...]]
 
 
@@ -116,14 +116,14 @@ def find_columns(
 ) -> dict[str, int] | None:
     """Return the positions of the wanted columns among `names`; those of `OPTIONAL` may be absent."""
     plain = [plain_title(name) for name in names]
-    found: dict[str, int] = {}
+    positions: dict[str, int] = {}
     before = problems.count
     for column, ranks in wanted.items():
         if column == "weight" and "drawn_from" in plain:  # labelfix wrote it, whatever others call theirs
             ranks = _first_alone(WEIGHT_NAMES)
         hits = next((hits for rank in ranks if (hits := [i for i, t in enumerate(plain) if t in rank])), [])
         if len(hits) == 1:
-            found[column] = hits[0]
+            positions[column] = hits[0]
         elif hits:
             listed = ", ".join(repr(str(names[i])) for i in hits)
             problems.add(
@@ -140,7 +140,7 @@ def find_columns(
                 f"{table}: has no {column} column; its columns are {_listed(names)}. Name one of them "
                 f"{ranks[0][0]!r} (or {', '.join(repr(n) for n in [n for r in ranks for n in r][1:])})."
             )
-    return found if problems.count == before else None
+    return positions if problems.count == before else None
 
 
 def _listed(names: Sequence[object], shown: int = 8) -> str:

@@ -1,7 +1,7 @@
 """CSV and TSV files.
 
-Arrow reads them; Python's csv module, which knows line numbers but is slow, is asked only where something is
-wrong. The two agree on what a record is: blank lines are none, a quoted field may hold line breaks.
+Arrow reads them. Python's csv module knows line numbers but is slow, so it is used only where something is wrong.
+Both have the same records: blank lines are none, and a quoted field may hold line breaks.
 """
 
 import codecs

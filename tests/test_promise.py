@@ -15,15 +15,15 @@ from labelfix.benchmark.labels import read_task
 from labelfix.cross_fitting.self_training import CrossFitter
 from labelfix.inputs.draw_columns import image_ids
 from labelfix.risk_control.draws import Sample
-from labelfix.risk_control.fixed_sequence import find_guarantee
 from labelfix.risk_control.p_values import (
-    chance_of_so_few,
-    chance_to_promise,
+    hypergeometric_p_value,
     least_rows,
     planned_error,
+    power,
     worth,
 )
-from labelfix.risk_control.select import plan_verification
+from labelfix.risk_control.promise import Guarantee, find_guarantee
+from labelfix.risk_control.rows_to_verify import plan_verification
 from labelfix.settings import VerdictConfig
 from labelfix.system.folds import hash_keys
 from labelfix.system.progress import SilentProgress
@@ -34,7 +34,7 @@ ROWS, FIXES, DRAWS, LIMIT = 20_000, 4_000, 200, 0.05
 
 
 class Population:
-    """Suspects with confidences, now and in an earlier run, and whether their fix is wrong."""
+    """Label issues with confidences, now and in an earlier run, and whether their fix is wrong."""
 
     def __init__(self, seed: int, overconfident: float):
         rng = np.random.default_rng(seed)
@@ -50,11 +50,11 @@ class Population:
         sample: np.ndarray,
         frames: dict[int, np.ndarray] | None = None,
     ) -> tuple[int, float]:
-        """How many fixes are promised and which share of them is wrong, having seen some suspects."""
+        """How many fixes are promised and which share of them is wrong, some label issues being verified."""
         others = np.setdiff1d(np.arange(FIXES), seen)
         found = find_guarantee(
             self.confidence[seen], self.wrong[seen], weight, sample, self.confidence[others],
-            frames={draw: (frame[seen], frame[others]) for draw, frame in (frames or {}).items()},
+            sampling_frames={draw: (frame[seen], frame[others]) for draw, frame in (frames or {}).items()},
             trusted=len(seen), rows=ROWS, max_fix_error=LIMIT, coverage=0.95,
         )  # fmt: skip
         if found.threshold is None:
@@ -126,7 +126,7 @@ def test_promises_are_broken_in_at_most_five_of_a_hundred_draws(take: str, overc
         fixes.append(promised)
         broken += wrong > LIMIT
     assert broken <= stats.binom.ppf(0.99, DRAWS, 0.05)
-    if overconfident <= 1:  # the best half of the suspects has 1 % or 2 % wrong: it can be promised
+    if overconfident <= 1:  # the best half of the label issues has 1 % or 2 % wrong: it can be promised
         assert np.mean(np.array(fixes) > 0) > 0.8
 
 
@@ -168,8 +168,8 @@ def test_fixes_next_to_which_nothing_was_verified_are_not_promised() -> None:
 def test_the_least_number_of_error_free_fixes() -> None:
     assert least_rows(0.05, 0.05) == 58
     endless = 10_000_000
-    assert chance_of_so_few(0, 58, endless, 0.05) > 0.05
-    assert chance_of_so_few(0, 59, endless, 0.05) <= 0.05
+    assert hypergeometric_p_value(0, 58, endless, 0.05) > 0.05
+    assert hypergeometric_p_value(0, 59, endless, 0.05) <= 0.05
 
 
 @pytest.mark.parametrize(("rows", "fixes"), [(100, 200), (80, 400), (200, 100)])
@@ -177,7 +177,7 @@ def test_the_test_errs_as_often_as_it_may_and_no_more(rows: int, fixes: int) -> 
     """By enumeration: for every number of wrong fixes, the chance to promise and to break the promise."""
     risk, most = 0.05, int(LIMIT * fixes)
     seen = np.arange(rows + 1)
-    passes = chance_of_so_few(seen, rows, fixes, LIMIT) <= risk
+    passes = hypergeometric_p_value(seen, rows, fixes, LIMIT) <= risk
     broken = [
         stats.hypergeom.pmf(seen, rows + fixes, wrong, rows)[passes & (wrong - seen > most)].sum()
         for wrong in range(rows + fixes)
@@ -187,13 +187,13 @@ def test_the_test_errs_as_often_as_it_may_and_no_more(rows: int, fixes: int) -> 
 
 
 def test_no_promise_where_hardly_any_fix_is_left() -> None:
-    assert chance_of_so_few(0, 50, 0, 0.05) == 1.0
+    assert hypergeometric_p_value(0, 50, 0, 0.05) == 1.0
 
 
 def test_a_promise_is_likelier_with_more_rows_and_fewer_errors() -> None:
-    assert chance_to_promise(0.01, 300, 1000, 0.05, 0.05) > 0.9
-    assert chance_to_promise(0.04, 300, 1000, 0.05, 0.05) < 0.2
-    assert chance_to_promise(0.0, 20, 1000, 0.05, 0.05) == 0.0
+    assert power(0.01, 300, 1000, 0.05, 0.05) > 0.9
+    assert power(0.04, 300, 1000, 0.05, 0.05) < 0.2
+    assert power(0.0, 20, 1000, 0.05, 0.05) == 0.0
 
 
 def test_the_sequence_does_not_look_at_the_truth_to_start() -> None:
@@ -226,8 +226,8 @@ def banded(rows: list[int], shares: list[float], fixes: int = 100_000) -> tuple[
 def weighed(confidence: np.ndarray, wrong: np.ndarray, weight: np.ndarray, others: np.ndarray) -> Sample:
     """A chosen draw, of which nothing is known but its weights."""
     return Sample(
-        confidence=confidence, wrong=wrong, weight=weight, draw=np.ones(len(wrong), int), others=others,
-        beside=np.empty(0), beside_right=np.empty(0), frames=(), even=False,
+        confidence=confidence, wrong=wrong, weight=weight, draw=np.ones(len(wrong), int), unverified=others,
+        verified_elsewhere=np.empty(0), right_elsewhere=np.empty(0), is_simple_random=False,
     )  # fmt: skip
 
 
@@ -256,7 +256,7 @@ def test_errors_that_grow_with_doubt_break_few_promises_however_unevenly_rows_we
 
     def passes(wrong: int) -> bool:
         placed = np.arange(count) < wrong
-        return weighed(confidence, placed, np.ones(count), others).upto(count).chance(limit) <= 0.05
+        return weighed(confidence, placed, np.ones(count), others).top(count).p_value(limit) <= 0.05
 
     allowed = next(wrong for wrong in range(count) if not passes(wrong)) - 1
     broken = []
@@ -283,11 +283,11 @@ def test_wrong_fixes_are_counted_whole() -> None:
     """With one weight, as many as there are, whatever their band; with several, rounded up."""
     confidence, others = banded([20] * 5, [0.3, 0.2, 0.1, 0.2, 0.2])
     for wrong in (np.arange(100) == 45, np.arange(100) == 5, np.arange(100) % 30 == 7):
-        found = weighed(confidence, wrong, np.full(100, 7.0), others).upto(100)
+        found = weighed(confidence, wrong, np.full(100, 7.0), others).top(100)
         assert (found.rows, found.wrong, found.fixes) == (100, wrong.sum(), len(others))
-        assert found.thinnest == pytest.approx(1.0, abs=0.01)
+        assert found.min_density == pytest.approx(1.0, abs=0.01)
     weight = np.where(np.arange(100) % 20 < 10, 1.0, 2.0)
-    found = weighed(confidence, np.arange(100) == 45, weight, others).upto(100)
+    found = weighed(confidence, np.arange(100) == 45, weight, others).top(100)
     assert (found.rows, found.wrong) == (90, 1)  # two thirds of one
 
 
@@ -317,7 +317,7 @@ def test_when_all_verified_fixes_are_wrong_nothing_is_promised() -> None:
 
 
 def test_rows_are_asked_for_where_confidence_promises_a_promise() -> None:
-    """Suspects whose stated error is half of what is allowed are worth verifying; those beyond it are not."""
+    """Label issues whose stated error is half of what is allowed are worth verifying; those beyond it are not."""
     needed = [
         find_guarantee(
             np.full(20, level), np.zeros(20, bool), np.ones(20), np.zeros(20, int), np.full(2000, level),
@@ -345,8 +345,8 @@ def test_promises_hold_over_redraws_of_real_trusted_rows(data_folder: Path) -> N
         features=task.features, given=task.given, trusted=np.full(rows, -1),
         hashes=hash_keys(map(str, range(rows)), 0), num_classes=num_classes,
     )  # fmt: skip
-    worlds = CrossFitter(data, fold, torch.device("cpu"))
-    probs = worlds.out_of_fold(worlds.given_targets())
+    fitter = CrossFitter(data, fold, torch.device("cpu"))
+    probs = fitter.out_of_fold(fitter.given_targets())
     config = VerdictConfig(max_fix_error=0.2)
     rng = np.random.default_rng(0)
     promised = broken = 0
@@ -360,3 +360,57 @@ def test_promises_hold_over_redraws_of_real_trusted_rows(data_folder: Path) -> N
     print(f"promised in {promised} of {DRAWS} draws, broken in {broken}")
     assert broken <= stats.binom.ppf(0.99, DRAWS, 0.05)
     assert promised > DRAWS / 4
+
+
+# ------------------------------------------------------------------------------------- the sequence, step by step
+
+
+def fixed_sequence(wrong: np.ndarray, fixes: int) -> tuple[int | None, Guarantee]:
+    """Return how many rows are above the promised threshold; confidence falls from one row to the next."""
+    confidence, unverified = (1 - 0.1 * np.linspace(0.001, 1, count) ** 2 for count in (len(wrong), fixes))
+    found = find_guarantee(
+        confidence, wrong, np.ones(len(wrong)), np.zeros(len(wrong), int), unverified,
+        trusted=len(wrong), rows=ROWS, max_fix_error=LIMIT, coverage=0.95,
+    )  # fmt: skip
+    rows = None if found.threshold is None else int((confidence >= found.threshold).sum())
+    return rows, found
+
+
+def test_nothing_after_a_failure_is_promised() -> None:
+    """With errors early in the sequence, a later set would pass: the sequence has stopped by then."""
+    wrong = np.zeros(600, bool)
+    assert fixed_sequence(wrong, 3000)[0] == 600
+    _, of_first = fixed_sequence(np.ones(600, bool), 3000)
+    first = of_first.rows  # what is tested first does not depend on the truth
+    errors = first // 25
+    wrong[:errors] = True
+    assert hypergeometric_p_value(errors, first, 5 * first, LIMIT) > 0.05
+    assert hypergeometric_p_value(errors, 600, 3000, LIMIT) < 0.01
+    rows, found = fixed_sequence(wrong, 3000)
+    assert rows is None
+    assert (found.rows, found.wrong) == (first, errors)
+
+
+def test_fixes_at_the_threshold_itself_are_made() -> None:
+    """Many rows of a few kinds, so that confidences tie: as many are relabelled as the promise counts."""
+    rng = np.random.default_rng(0)
+    kinds = np.array([[0.96, 0.03, 0.01], [0.02, 0.95, 0.03], [0.01, 0.05, 0.94], [0.9, 0.06, 0.04]])
+    kind = rng.integers(0, 4, 6000)
+    true = kinds[kind].argmax(1)
+    given = np.where(rng.random(6000) < 0.4, (true + 1) % 3, true)
+    rows = rng.permutation(6000)[:1500]
+    result = verdict(
+        kinds[kind],
+        given,
+        rows,
+        true[rows],
+        folds=np.arange(6000) % 5,
+        config=VerdictConfig(max_fix_error=0.1),
+    )
+    guarantee = result.guarantee
+    assert guarantee is not None
+    assert guarantee.threshold is not None
+    unverified = np.setdiff1d(np.arange(6000), rows)
+    issues = unverified[result.is_label_issue[unverified]]
+    assert (result.confidence[issues] == guarantee.threshold).any()
+    assert (result.action[unverified] == Action.RELABEL).sum() == guarantee.fixes > 0

@@ -10,7 +10,7 @@ from pyarrow import csv
 
 from labelfix.errors import InputError, OutputError, SettingError
 from labelfix.inputs.draw_columns import image_ids
-from labelfix.risk_control.select import plan_verification, write_verification
+from labelfix.risk_control.rows_to_verify import plan_verification, write_verification
 
 N = 3000
 
@@ -56,7 +56,7 @@ def test_the_fixes_aimed_at_are_several_times_those_that_are_verified() -> None:
     sure = table.set_column(3, "confidence", pa.array(np.full(N, 0.999, np.float32)))
     assert plan(sure, 60).fixes > 400  # all of them can be promised
     doubtful = table.set_column(3, "confidence", pa.array(np.full(N, 0.6, np.float32)))
-    assert plan(doubtful, 60).chance == pytest.approx(0.0)
+    assert plan(doubtful, 60).power == pytest.approx(0.0)
 
 
 def test_more_rows_to_verify_do_not_make_a_promise_unlikely() -> None:
@@ -74,10 +74,10 @@ def test_more_rows_to_verify_do_not_make_a_promise_unlikely() -> None:
         }
     )
     found = [plan(table, count) for count in range(100, 620, 20)]
-    assert min(planned.chance for planned in found) > 0.5
+    assert min(planned.power for planned in found) > 0.5
     assert 1.5 * 600 < found[-1].fixes < 3 * 600
     hopeless = plan(table, 2000)  # hardly any fix would be left to promise
-    assert (hopeless.fixes, hopeless.chance < 0.05) == (3000, True)
+    assert (hopeless.fixes, hopeless.power < 0.05) == (3000, True)
 
 
 def test_nothing_is_drawn_twice_and_nothing_that_is_trusted() -> None:
@@ -131,7 +131,7 @@ def test_the_table_says_which_fixes_could_have_been_drawn() -> None:
     assert len(frame(tied)) == tied.fixes
 
 
-def test_weights_are_inverse_chances() -> None:
+def test_weights_are_inverse_inclusion_probabilities() -> None:
     """Over many draws, the weights add up to the number of rows that could have been drawn."""
     table = soft_labels()
     totals = [plan(table, 200, seed).table["weight"].to_numpy().sum() for seed in range(60)]
@@ -159,7 +159,7 @@ def test_more_rows_than_there_are_draws_all() -> None:
     np.testing.assert_allclose(found.table["weight"].to_numpy(), 1.0)
 
 
-def test_without_suspects_rows_are_drawn_by_doubt_and_at_random() -> None:
+def test_without_label_issues_rows_are_drawn_by_doubt_and_at_random() -> None:
     table = soft_labels()
     nothing = table.set_column(4, "is_label_issue", pa.array(np.zeros(N, bool)))
     found = plan(nothing)
