@@ -56,7 +56,7 @@ def _show_table(annotators: list[dict[str, Any]], accuracy: float) -> None:
         typer.echo(f"{annotator['annotator']:<{width}}  " + _cells(annotator))
     undecided = sum(annotator["standing"] == "undecided" for annotator in annotators)
     typer.echo(
-        "\nright: share of right labels; rank: 1 is best, all that the intervals leave open; excess: wrong labels\n"
+        "\nright: share of right labels; rank: 1 is best, all that the intervals allow; excess: wrong labels\n"
         "beyond an average annotator's; others: next to all others together, of which "
         f"{undecided:,} of {len(annotators):,} cannot be told."
     )

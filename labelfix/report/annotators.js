@@ -29,7 +29,7 @@ function annotatorsView() {
   columns.push({ title: "Most frequent mistake", text: true, ascending: true, value: (p) => mistakes(p), cell: (p) => mistakes(p) || NONE });
   return [el("h1", {}, "Annotators"),
     el("p", { class: "lead" }, "How often their labels are right, judged by everything else that is known of the images. Nobody is put before another on fewer labels than that takes."),
-    sortableTable(`Accuracy in per cent with its ${coverage}; ranks that the intervals leave open (1 is best); excess: wrong labels beyond an average annotator's.`, columns, PEOPLE, 1)];
+    sortableTable(`Accuracy in per cent with its ${coverage}; ranks that the intervals allow (1 is best); excess: wrong labels beyond an average annotator's.`, columns, PEOPLE, 1)];
 }
 
 function annotatorView(number) {

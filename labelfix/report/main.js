@@ -9,7 +9,7 @@ const LIKENESS = DATA.history || DATA.run.evidence?.kind === "probs" ? "the clas
 function suspectsView(side, k) {
   list = suspectList(everyone(), side === "given" ? { given: k } : side === "suggested" ? { suggested: k } : {});
   const cut = COUNT < summary.suspects ? ` Shown are the worst ${count(COUNT)} of ${count(summary.suspects)}; all of them are in suspects.parquet.` : "";
-  return [el("h1", {}, "Suspects"), el("p", { class: "lead" }, `Labels for which another class is more probable. Beside each, the trusted images of both classes that are most like it by ${LIKENESS}, with their similarity (1 is alike).${cut}`), ...list.nodes];
+  return [el("h1", {}, "Suspects"), el("p", { class: "lead" }, `Labels for which another class is more probable. With each, the trusted images of both classes that are most like it by ${LIKENESS}, with their similarity (1 is alike).${cut}`), ...list.nodes];
 }
 
 const VIEWS = {
@@ -76,7 +76,7 @@ document.getElementById("views").append(...Object.entries(VIEWS).map(([name, [ti
 const source = document.getElementById("source");
 source.textContent = (DATA.run.source ?? "").split("/").filter(Boolean).slice(-2).join("/");
 source.title = DATA.run.source ?? "";
-document.getElementById("footer").textContent = `Written by labelfix ${DATA.run.labelfix} from run ${DATA.run.run_id}. This page holds all it shows and asks nothing of the network.`;
+document.getElementById("footer").textContent = `Written by labelfix ${DATA.run.labelfix} from run ${DATA.run.run_id}. This page holds all it shows and makes no request to the network.`;
 addEventListener("scroll", () => list?.schedule(), { passive: true });
 addEventListener("resize", () => list?.schedule());
 addEventListener("hashchange", show);

@@ -26,7 +26,7 @@ function promise() {
   const g = summary.guarantee;
   if (!g) return null;
   const wanted = `at most ${percent(g.max_fix_error)} of the automatic fixes are wrong`;
-  if (g.threshold != null) return note(`Promised: ${wanted} (${percent(g.coverage, 0)} sure). It holds for ${plural(g.fixes, "label", "labels")}, from a confidence of ${percent(g.threshold)} on${g.frames?.length ? ", of those that labelfix next drew from" : ""}${g.exact !== false ? "" : ", if errors are alike at like confidence and no rarer with doubt"}.`);
+  if (g.threshold != null) return note(`Promised: ${wanted} (${percent(g.coverage, 0)} sure). It holds for ${plural(g.fixes, "label", "labels")}, from a confidence of ${percent(g.threshold)} on${g.frames?.length ? ", of those that labelfix next drew from" : ""}${g.exact !== false ? "" : ", if the error rate is the same at similar confidence and never lower at lower confidence"}.`);
   if (!summary.suspects) return null;
   return note(`No promise that ${wanted}` + (g.rows_needed == null ? ": even the best suspects seem wrong too often." : `: verify about ${count(g.rows_needed)} more random rows.`));
 }
@@ -103,8 +103,8 @@ function trainingSection() {
 
 // What the verdicts' weights stand for; the first kind of evidence depends on the run.
 const EVIDENCE = {
-  retrained: "regression on repaired labels", discriminant: "discriminant on repaired labels",
-  neighbours: "repaired labels of the nearest neighbours", mslg: "MSLG head", votes: "labels, by their annotators' records",
+  retrained: "softmax regression on pseudo-labels", discriminant: "LDA on pseudo-labels",
+  neighbours: "k-NN votes with pseudo-labels", mslg: "MSLG head", votes: "labels, by their annotators' records",
   transition: "how the given label goes wrong", given_label: "the given label itself",
 };
 

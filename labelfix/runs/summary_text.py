@@ -108,7 +108,9 @@ def _promise(guarantee: dict[str, Any], num_issues: int) -> str:
         fixes = f"{guarantee['fixes']:,} labels from confidence {guarantee['threshold']:.3f} on"
         frame = ", of those that labelfix next drew from" if guarantee["frames"] else ""
         condition = (
-            "" if guarantee["exact"] else ", if errors are alike at like confidence and no rarer with doubt"
+            ""
+            if guarantee["exact"]
+            else ", if the error rate is the same at similar confidence and never lower at lower confidence"
         )
         return f"{claim} ({coverage}; {observed}): {fixes}{frame}{condition}"
     if not num_issues:
