@@ -92,6 +92,7 @@ def clean(
     trusted: Any = None,
     out: PathLike = "labelfix-out",
     *,
+    reviewed: Any = None,
     force: bool = False,
     resume: bool = False,
     report: bool = True,
@@ -112,6 +113,9 @@ def clean(
         is no calibration and no promise.
     out
         The run directory to write.
+    reviewed
+        As `trusted`, for images that somebody chose, such as label issues from the top: known labels, in outputs
+        and training, and in no estimate and no promise.
     force
         Replace the run that `out` holds.
     resume
@@ -139,7 +143,7 @@ def clean(
     kind = infer_kind(source, config.kind)
     with clock.time("tables"):
         origin = ImageFolder(source) if kind is Kind.IMAGES else read_matrix(source, kind)
-        table = _read_tables(origin, labels, trusted, config)
+        table = _read_tables(origin, labels, trusted, reviewed, config)
     for warning in table.warnings:
         progress.note(f"warning: {warning}")
     config = _decide_training(config, chosen, kind, table)
@@ -160,7 +164,7 @@ def clean(
         tables = _tables(predictions, judged, config, record)
         lost = len(predictions.quarantine)
         summary = as_json(summarise(predictions.table, judged, out=run.path, quarantined=lost, clock=clock))
-        record |= {"summary": summary, "inputs": input_record(source, kind, labels, trusted)}
+        record |= {"summary": summary, "inputs": input_record(source, kind, labels, trusted, reviewed)}
         record |= {"versions": versions(), "evidence": predictions.record, "weights": judged.weights}
         run.write(tables, as_json(record), kept=(HISTORY_FILE,) if config.train is Train.FULL else ())
     if config.train is Train.FULL:
@@ -176,11 +180,16 @@ def clean(
 clean.__signature__ = signature_with_options(clean)  # type: ignore[attr-defined]
 
 
-def _read_tables(origin: ImageFolder | Matrix, labels: Any, trusted: Any, config: CleanConfig) -> LabelTable:
+def _read_tables(
+    origin: ImageFolder | Matrix, labels: Any, trusted: Any, reviewed: Any, config: CleanConfig
+) -> LabelTable:
     return read_label_table(
         labels,
         trusted,
+        reviewed,
         classes=config.classes,
+        new_classes=config.new_classes,
+        spellings=config.spellings,
         identify=origin.identify if isinstance(origin, ImageFolder) else lexical_keys,
         skip_missing=config.missing is MissingImages.QUARANTINE,
         trusted_weights=config.trusted_weights,
@@ -244,13 +253,7 @@ def _tables(
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run on disk, and what can be done with it; `open_run` makes one.
-
-    Attributes
-    ----------
-    finished
-        The run directory, read back.
-    """
+    """A finished run on disk (`finished`), and what can be done with it; `open_run` makes one."""
 
     finished: FinishedRun
 

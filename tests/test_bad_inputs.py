@@ -15,6 +15,7 @@ import labelfix
 from labelfix.errors import InputError
 from labelfix.images.folder import ImageFolder
 from labelfix.inputs import read_label_table
+from labelfix.settings import Spellings
 from labelfix_cli import app
 
 NAMES = [f"{k}/{i}.png" for k in ("cat", "dog") for i in range(4)]
@@ -217,6 +218,40 @@ def test_labels_outside_the_classes(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
+    ("trusted", "said"),
+    [
+        (
+            "cat/0.png,cat\ndog/0.png,dgo\n",
+            "t.csv, line 3: the trusted label 'dgo' (1 row) is one that no given row has; expected one of the 2 "
+            "classes (cat, dog). Did you mean 'dog'? Correct it, or name it with --new-classes if it is a class.",
+        ),
+        (
+            "cat/0.png,Cat\ndog/0.png,dog\n",
+            "t.csv: 1 pair of labels differs only in spelling: 'cat' (4 given rows) and 'Cat' (1 trusted row); "
+            "expected one spelling of each class. Correct the labels, or take each pair as one class with "
+            "--spellings merge, or as two, such as the letters a and A, with --spellings keep.",
+        ),
+        (
+            "cat/0.png,0\ndog/0.png,1\n",
+            "t.csv: none of its labels (0, 1) is one of the 2 classes of labels.csv (cat, dog); expected classes "
+            "in common. Check that the tables belong together, and name the classes alike, or name those that no "
+            "given row has with --new-classes.",
+        ),
+    ],
+)
+def test_trusted_labels_that_are_no_class(case: Case, trusted: str, said: str) -> None:
+    assert case.refused("--trusted", case.write("t.csv", "image,label\n" + trusted)) == said
+
+
+def test_trusted_labels_that_are_made_classes(case: Case) -> None:
+    trusted = case.write("t.csv", "image,label\ncat/0.png,Cat\ndog/0.png,eel\ncat/1.png,cat\n")
+    more = ("--trusted", trusted, "--spellings", "merge", "--new-classes", case.write("new.txt", "eel\n"))
+    code, said = case.clean(*more)
+    assert code == 70  # it got as far as the features
+    assert "--spellings merge: 'Cat' as 'cat'; 1 row changed." in " ".join(said.split())
+
+
+@pytest.mark.parametrize(
     ("classes", "said"),
     [
         ("cat,dog,cat", "--classes: class 'cat' is named twice (places 1 and 3); expected every class once."),
@@ -349,13 +384,19 @@ def test_odd_but_sound_input_loses_no_row(case: Case) -> None:
         "x;dog/2.png;007;bob",
     ]
     labels = case.write("odd.csv", "\r\n".join(lines))
-    table = read_label_table(labels, case.trusted, identify=ImageFolder(case.images).identify)
+    table = read_label_table(
+        labels,
+        case.trusted,
+        identify=ImageFolder(case.images).identify,
+        new_classes=["cat", "dog"],
+        spellings=Spellings.KEEP,
+    )
     assert table.keys.to_pylist() == [
         "cat/0.png", "cat/1.png", "cat/2.png", "cat/3.png", "dog/na, \u00efve \u201cx\u201d.png", "dog/0.png",
         "dog/2.png",
     ]  # fmt: skip
     assert [table.classes[k] for k in table.given] == ["007", "7", "NA", "null", "None", 'say "no"', "007"]
     assert table.annotators == ("ann", "bob")
-    code, said = case.clean(labels=labels)
+    code, said = case.clean("--new-classes", "cat,dog", "--spellings", "keep", labels=labels)
     assert code == 70
     assert "bad input went on to the features" in said

@@ -22,7 +22,7 @@ def labels(*, trusted: int = 100, extra: int = EXTRA) -> Labels:
 
 
 def one(data: Labels, role: TrustedRole = TrustedRole.META) -> DataSplit:
-    return split_of_one(*data, held_out_share=0.3, role=role)
+    return split_of_one(*data, hand_picked=np.zeros(len(data[0]), bool), held_out_share=0.3, role=role)
 
 
 def test_one_network_holds_a_stratified_share_of_the_pairs_out() -> None:

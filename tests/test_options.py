@@ -30,6 +30,7 @@ from labelfix.settings.choices import (
     Precision,
     Reduction,
     Schedule,
+    Spellings,
     Train,
     TrustedRole,
 )
@@ -67,7 +68,7 @@ def test_the_file_equals_the_settings() -> None:
 
 def test_the_signature_shows_every_option_with_its_default() -> None:
     parameters = inspect.signature(labelfix.clean).parameters
-    assert list(parameters)[:5] == ["source", "labels", "trusted", "out", "force"]
+    assert list(parameters)[:5] == ["source", "labels", "trusted", "out", "reviewed"]
     defaults = CleanConfig().options()
     assert {name: parameters[name].default for name in option_owners()} == defaults
     assert all(parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in defaults)

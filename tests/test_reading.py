@@ -15,6 +15,7 @@ from labelfix.images.folder import ImageFolder
 from labelfix.inputs import LabelTable, lexical_keys, read_class_list, read_label_table
 from labelfix.inputs.classes import closest_class, sort_classes
 from labelfix.inputs.majority_vote import majority_labels
+from labelfix.settings import Spellings
 
 Rows = list[tuple[str, ...]]
 
@@ -83,6 +84,7 @@ def test_rows_annotators_and_extras() -> None:
     read = read_label_table(
         table(("q", "b", "zoe"), ("p", "a", "ann"), ("q", "b", "ann"), ("r", "a", None)),
         table(("z", "b"), ("p", "b"), ("y", "c"), ("z", "b")),
+        new_classes=["c"],
     )
     assert read.keys.to_pylist() == ["q", "p", "r"]
     assert read.classes == ("a", "b", "c")
@@ -185,7 +187,7 @@ def test_given_class_order_holds() -> None:
     read = read_label_table(table(("a", "x"), ("b", "10"), ("c", "9")), classes=("x", " 10 ", "9", "unused"))
     assert read.classes == ("x", "10", "9", "unused")
     assert read.given.tolist() == [0, 1, 2]
-    assert read.warnings == ("1 class of --classes that no row has: 'unused'.",)
+    assert read.warnings == ("1 class that no row has: 'unused'.",)
 
 
 @pytest.mark.parametrize(
@@ -225,12 +227,13 @@ def test_no_warning_where_nothing_is_odd() -> None:
 
 def test_classes_that_one_side_does_not_know_are_named() -> None:
     labels = table(*((f"{k}{i}", k) for k in ("cat", "dog", "owl") for i in range(40)), ("z", "caat"))
-    read = read_label_table(labels, table(("cat0", "cat"), ("dog1", "dgo"), ("new", "eel")))
+    trusted = table(("cat0", "cat"), ("dog1", "dgo"), ("new", "eel"))
+    read = read_label_table(labels, trusted, new_classes=["dgo", "eel"])
     assert read.warnings == (
         "3 classes without a trusted row: 'caat' (1 row; a typo of 'cat'?), 'dog', 'owl'. Their noise is taken "
         "from the other classes; verify a few rows of each.",
-        "2 classes that only the trusted labels know: 'dgo' (1 row; a typo of 'dog'?), 'eel'. No given label "
-        "names them; check the spelling.",
+        "2 classes that only the trusted labels know: 'dgo' (1 row; a typo of 'dog'?), 'eel'. Only trusted "
+        "rows teach them.",
     )
 
 
@@ -243,13 +246,15 @@ def test_long_lists_of_classes_are_cut() -> None:
 
 
 def test_classes_that_look_alike_are_named() -> None:
-    (warning,) = read_label_table(table(("a", "007"), ("b", "7"), ("c", "cat"), ("d", "x"))).warnings
+    rows = table(("a", "007"), ("b", "7"), ("c", "cat"), ("d", "x"))
+    (warning,) = read_label_table(rows, spellings=Spellings.KEEP).warnings
     assert warning.startswith(
-        "classes '007' and '7' differ only in case, blanks, Unicode form or leading zeros"
+        "classes '007' and '7' differ only in spelling, and are taken for different classes."
     )
-    assert "'Cat' and 'cat'" in read_label_table(table(("a", "cat"), ("b", "Cat"))).warnings[0]
-    alike = ("caf\u00e9", "cafe\u0301")
-    assert "are taken for different" in read_label_table(table(("a", alike[0]), ("b", alike[1]))).warnings[0]
+    (warning,) = read_label_table(rows, classes=["cat", "7", "x", "007"]).warnings
+    assert warning.startswith("classes '7' and '007' differ only in spelling")
+    cats = read_label_table(table(("a", "cat"), ("b", "Cat")), spellings=Spellings.KEEP)
+    assert "'Cat' and 'cat'" in cats.warnings[0]
 
 
 # ---------------------------------------------------------------------------------------------------- trusted
@@ -542,8 +547,11 @@ def test_integers_that_pandas_wrote_beside_empty_cells_are_integers() -> None:
     assert trusted_of(read) == {"a": "7"}
     assert any("'7.0' for '7'" in warning for warning in read.warnings)
     labels.loc[0, "label"] = "7.0"  # a class of that name
-    assert trusted_of(read_label_table(labels, drawn(image=["a"], label=["7.0"], weight=[2]))) == {"a": "7.0"}
-    assert trusted_of(read_label_table(labels[1:], drawn(image=["b"], label=["5.0"]))) == {"b": "5.0"}
+    read = read_label_table(labels, drawn(image=["a"], label=["7.0"], weight=[2]), spellings=Spellings.KEEP)
+    assert trusted_of(read) == {"a": "7.0"}
+    assert "'5' (1 given row) and '5.0' (1 trusted row)" in str(
+        fault(labels[1:3], drawn(image=["b"], label=["5.0"]))
+    )
 
 
 def test_without_weights_an_empty_label_is_a_fault() -> None:

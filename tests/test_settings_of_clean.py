@@ -18,6 +18,7 @@ NOT_SETTINGS = {
     "source",
     "labels",
     "trusted",
+    "reviewed",
     "out",
     "force",
     "as_json",

@@ -14,7 +14,7 @@ from labelfix.stacking.conditional_logit import CandidateModel, TrustedRows, fit
 from labelfix.stacking.stacking import candidate_models, fit_stacked, stacking_weights
 from labelfix.stacking.transition_matrix import label_counts
 from labelfix.verdicts.arrays import Action
-from labelfix.verdicts.estimates import calibration_error
+from labelfix.verdicts.calibration import calibration_error
 
 
 def planted(rows=4000, classes=5, noise=0.3, sharpness=2.0, seed=0, trusted=500):
@@ -274,15 +274,15 @@ def test_every_verified_row_teaches_the_posterior_alike():
 
 
 def test_weights_undo_a_biased_choice():
-    """Trusted rows drawn mostly among disagreements: plain figures are off, weighted ones are not."""
+    """Trusted rows drawn mostly among disagreements: their own share is off, the weighted estimate is not."""
     probs, labels, true, _ = planted(rows=8000)
     rng = np.random.default_rng(3)
     inclusion = np.where(probs.argmax(1) != labels, 0.2, 0.04)
     chosen = np.flatnonzero(rng.random(8000) < inclusion)
-    plain = verdict(probs, labels, chosen, true[chosen]).estimates["noise_rate"]
+    plain = (labels != true)[chosen].mean()
     weighted = verdict(probs, labels, chosen, true[chosen], trusted_weights=1 / inclusion[chosen]).estimates
     fact = (labels != true).mean()
-    assert plain.low > fact
+    assert plain > fact + 0.05
     assert weighted["noise_rate"].low <= fact <= weighted["noise_rate"].high
 
 

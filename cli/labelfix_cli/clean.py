@@ -17,6 +17,7 @@ from labelfix.settings import (
     Precision,
     Reduction,
     Schedule,
+    Spellings,
     Train,
     TrustedRole,
     VerdictConfig,
@@ -53,13 +54,30 @@ def clean(
             "-t",
         ),
     ] = None,
+    reviewed: Annotated[
+        list[Path] | None,
+        _option(
+            INPUT,
+            "Verified labels of images that somebody chose: known, and in no estimate.  [default: none]",
+            "--reviewed",
+        ),
+    ] = None,
     kind: Annotated[Kind, _option(INPUT, "What SOURCE holds.")] = Config.kind,
     classes: Annotated[
         str | None,
-        _option(
-            INPUT, "Class names in order: a comma list, or a file.  [default: the labels that occur, sorted]"
-        ),
+        _option(INPUT, "Class names in order: a comma list, or a file.  [default: the given labels, sorted]"),
     ] = Config.classes,  # type: ignore[assignment]
+    new_classes: Annotated[
+        str | None,
+        _option(
+            INPUT,
+            "Classes that only trusted labels have: a comma list, or a file.  [default: none, such labels stop]",
+        ),
+    ] = Config.new_classes,  # type: ignore[assignment]
+    spellings: Annotated[
+        Spellings,
+        _option(INPUT, "Labels that differ in spelling only: an error, one class, or a class each."),
+    ] = Config.spellings,
     missing: Annotated[
         MissingImages, _option(INPUT, "What happens to rows whose image does not exist.")
     ] = Config.missing,
@@ -177,6 +195,7 @@ def clean(
             "source",
             "labels",
             "trusted",
+            "reviewed",
             "out",
             "force",
             "resume",
@@ -186,7 +205,9 @@ def clean(
         )
         and _was_given(context, name)  # what was not given is the configuration's to choose
     }
-    check_paths(source, [labels, *(trusted or ())])  # before the libraries load, which takes seconds
+    check_paths(
+        source, [labels, *(trusted or ()), *(reviewed or ())]
+    )  # before the libraries load, which takes seconds
 
     from labelfix import clean as run
     from labelfix.inputs import read_class_list
@@ -195,6 +216,8 @@ def clean(
 
     if classes is not None:
         options["classes"] = read_class_list(classes)
+    if new_classes is not None:
+        options["new_classes"] = read_class_list(new_classes, option="--new-classes", fewest=1)
     progress = SilentProgress() if quiet else TerminalProgress()
     with when_interrupted(lambda: _what_is_kept(out)):
         result = run(
@@ -202,6 +225,7 @@ def clean(
             labels,
             trusted or None,
             out,
+            reviewed=reviewed or None,
             force=force,
             resume=resume,
             report=report,

@@ -39,7 +39,7 @@ from labelfix.system.folds import hash_keys, stratified_folds
 from labelfix.system.progress import Progress, SilentProgress
 from labelfix.training.linear_head import LabelledFeatures, cross_fit_head
 from labelfix.verdicts.arrays import verdict
-from labelfix.verdicts.estimates import calibration_error
+from labelfix.verdicts.calibration import calibration_error
 
 __all__ = ["FIGURES", "METHODS", "SUITE", "LabelTask", "compare", "means_over_data", "read_task"]
 

@@ -57,8 +57,8 @@ class OutOfFoldPredictions:
     fold
         (N,) int32: predictions for fold f use no trusted label of fold f (cross-fitting).
     calibration_set
-        (N,) bool: trusted rows whose given and trusted labels training did not see together; the verdict learns
-        from these and is measured on them.
+        (N,) bool: sampled trusted rows whose given and trusted labels training did not see together; the verdict
+        learns from these and is measured on them. Hand-picked rows are not among them.
     features
         (N + E, D) of the frozen backbone, those of the extra trusted images last; None where there are none.
     quarantine
@@ -170,7 +170,7 @@ def _from_features(
         probs=evidence.pop("given"),
         evidence={**evidence, "mslg": mslg},
         fold=fold,
-        calibration_set=table.is_pair,
+        calibration_set=table.is_pair & ~table.is_hand_picked,
         features=features,
         quarantine=quarantined,
         record=record,
@@ -217,7 +217,7 @@ def _from_probabilities(
         table=table,
         probs=probs[: table.num_images],
         fold=fold,
-        calibration_set=table.is_pair,
+        calibration_set=table.is_pair & ~table.is_hand_picked,
         quarantine=quarantined,
         record=record,
     )
@@ -261,6 +261,7 @@ def _from_networks(
         trusted=table.every_trusted,
         hashes=hashes,
         num_classes=len(table.classes),
+        hand_picked=table.is_hand_picked,
     )
     identity = run_identity(table, config, backbone, decoded.digest, device)
     checkpoints = Checkpoints.open(out, identity, resume=resume)
@@ -273,7 +274,7 @@ def _from_networks(
         probs=probs,
         evidence=_self_trained(_labelled_features(table, features, hashes), fold, config, device, progress),
         fold=fold,
-        calibration_set=np.isin(np.arange(table.num_images), held_out),
+        calibration_set=np.isin(np.arange(table.num_images), held_out) & ~table.is_hand_picked,
         features=features,
         quarantine=quarantined,
         record={

@@ -6,7 +6,6 @@ K classes; a label code is an index into them.
 import difflib
 import os
 import re
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,46 +13,63 @@ import numpy as np
 
 from labelfix.errors import InputError
 from labelfix.inputs.readers import Problems
+from labelfix.inputs.spellings import folded, shown, spelling_groups
 
-__all__ = ["check_classes", "class_warnings", "closest_class", "read_class_list", "sort_classes"]
+__all__ = [
+    "check_classes",
+    "class_warnings",
+    "closest_class",
+    "count_of",
+    "listed",
+    "read_class_list",
+    "sort_classes",
+]
 
 FEWEST_CLASSES = 2
 SHOWN_CLASSES = 10
 
 
-def read_class_list(classes: str) -> tuple[str, ...]:
-    """Read ``--classes``: a file with one class per line, or a comma list.
+def read_class_list(
+    classes: str, *, option: str = "--classes", fewest: int = FEWEST_CLASSES
+) -> tuple[str, ...]:
+    """Read ``--classes`` or ``--new-classes``: a file with one class per line, or a comma list.
 
     Raises
     ------
     InputError
-        When a class is repeated, or fewer than two are named.
+        When a class is repeated, or fewer than `fewest` are named.
     """
     if not os.path.isfile(classes):
         names = [name.strip() for name in classes.split(",") if name.strip()]
-        if len(names) == 1 and (os.sep in classes or Path(classes).suffix):
+        is_list_of_one = fewest == 1 and Path(classes).suffix not in (
+            ".txt",
+            ".csv",
+        )  # a class may be called 1.0
+        if len(names) == 1 and not is_list_of_one and (os.sep in classes or Path(classes).suffix):
             raise InputError(
-                f"--classes: there is no file {classes!r}; expected a file or a comma list of classes."
+                f"{option}: there is no file {classes!r}; expected a file or a comma list of classes."
             )
-        return _checked(names, "--classes")
-    where = f"--classes {classes}"
+        return _checked(names, option, fewest)
+    where = f"{option} {classes}"
     try:
         text = Path(classes).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{where}: is not UTF-8; expected one class per line. Save it as UTF-8.") from None
     except OSError as error:
         raise InputError(f"{where}: cannot be read ({error.strerror}). Check its permissions.") from error
-    return _checked([name.strip() for name in text.split("\n") if name.strip()], where)
+    return _checked([name.strip() for name in text.split("\n") if name.strip()], where, fewest)
 
 
-def _checked(names: Sequence[str], where: str) -> tuple[str, ...]:
+def _checked(names: Sequence[str], where: str, fewest: int) -> tuple[str, ...]:
     problems = Problems()
-    checked = check_classes(names, where, problems)
+    checked = check_classes(names, where, problems, fewest=fewest)
     problems.raise_if_any()
     return checked
 
 
-def check_classes(names: Sequence[str], where: str, problems: Problems) -> tuple[str, ...]:
+def check_classes(
+    names: Sequence[str], where: str, problems: Problems, *, fewest: int = FEWEST_CLASSES
+) -> tuple[str, ...]:
     """Return the class names without blanks around them; report repeated, empty and too few ones."""
     names = [str(name).strip() for name in names]
     first: dict[str, int] = {}
@@ -66,10 +82,11 @@ def check_classes(names: Sequence[str], where: str, problems: Problems) -> tuple
                 "class once. Remove one of them."
             )
         first.setdefault(name, place)
-    if len(first) < FEWEST_CLASSES:
+    if len(first) < fewest:
         problems.add(
-            f"{where}: names {_count(len(first), 'class', 'classes')} ({', '.join(first)}); expected at least "
-            "two. Name all of them, with commas between them or one per line of a file."
+            f"{where}: names {count_of(len(first), 'class', 'classes')} ({', '.join(first)}); expected at least "
+            f"{'two' if fewest > 1 else 'one'}. Name all of them, with commas between them or one per line of a "
+            "file."
         )
     return tuple(first)
 
@@ -81,18 +98,13 @@ def sort_classes(names: set[str]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def _folded(name: str) -> str:
-    """Return what two spellings of one class have in common: case, blanks, Unicode form, leading zeros."""
-    text = "".join(unicodedata.normalize("NFKC", name).casefold().split())
-    text = re.sub(r"[_\-]+", "", text) or text
-    return (text.lstrip("0") or "0") if text.isdecimal() else text
-
-
 def closest_class(name: str, classes: Sequence[str]) -> str | None:
-    """Return the class that `name` is probably a misspelling of."""
-    folded = _folded(name)
-    same = next((other for other in classes if _folded(other) == folded), None)
-    return same or next(iter(difflib.get_close_matches(name, classes, n=1, cutoff=0.65)), None)
+    """Return the class that `name` is probably a misspelling of; whole numbers are never misspelt."""
+    meaning = folded(name)
+    same = next((other for other in classes if folded(other) == meaning), None)
+    if same or meaning.removeprefix("-").isdecimal():
+        return same
+    return next(iter(difflib.get_close_matches(name, classes, n=1, cutoff=0.65)), None)
 
 
 def class_warnings(
@@ -110,39 +122,32 @@ def class_warnings(
         Whether there are trusted labels at all.
     """
     warnings = [
-        f"classes {' and '.join(map(repr, alike))} differ only in case, blanks, Unicode form or leading "
-        "zeros, and are taken for different classes. Spell them alike if they are one."
-        for alike in _lookalikes(classes)
+        f"classes {' and '.join(map(shown, alike))} differ only in spelling, and are taken for different classes. "
+        "Spell them alike if they are one."
+        for alike in spelling_groups(classes)[:SHOWN_CLASSES]
     ]
     if trusted:
         rows = given_rows + trusted_rows
         if len(missing := np.flatnonzero((trusted_rows == 0) & (given_rows > 0))):
             warnings.append(
-                f"{_count(len(missing), 'class', 'classes')} without a trusted row: "
+                f"{count_of(len(missing), 'class', 'classes')} without a trusted row: "
                 f"{_named(classes, missing, given_rows, rows)}. "
                 "Their noise is taken from the other classes; verify a few rows of each."
             )
         if len(only := np.flatnonzero((trusted_rows > 0) & (given_rows == 0))):
             warnings.append(
-                f"{_count(len(only), 'class', 'classes')} that only the trusted labels know: "
-                f"{_named(classes, only, trusted_rows, rows)}. No given label names them; check the spelling."
+                f"{count_of(len(only), 'class', 'classes')} that only the trusted labels know: "
+                f"{_named(classes, only, trusted_rows, rows)}. Only trusted rows teach them."
             )
     if len(unused := np.flatnonzero(given_rows + trusted_rows == 0)):
-        named = _listed([repr(classes[k]) for k in unused])
-        warnings.append(f"{_count(len(unused), 'class', 'classes')} of --classes that no row has: {named}.")
+        named = listed([repr(classes[k]) for k in unused])
+        warnings.append(f"{count_of(len(unused), 'class', 'classes')} that no row has: {named}.")
     return warnings
-
-
-def _lookalikes(classes: tuple[str, ...]) -> list[list[str]]:
-    groups: dict[str, list[str]] = {}
-    for name in classes:
-        groups.setdefault(_folded(name), []).append(name)
-    return [group for group in groups.values() if len(group) > 1][:SHOWN_CLASSES]
 
 
 def _named(classes: tuple[str, ...], numbers: np.ndarray, rows: np.ndarray, all_rows: np.ndarray) -> str:
     hints = [_with_hint(classes, int(k), int(rows[k]), all_rows) for k in numbers[:SHOWN_CLASSES]]
-    return _listed(hints + [""] * (len(numbers) - len(hints)))
+    return listed(hints + [""] * (len(numbers) - len(hints)))
 
 
 def _with_hint(classes: tuple[str, ...], k: int, rows: int, all_rows: np.ndarray) -> str:
@@ -150,16 +155,17 @@ def _with_hint(classes: tuple[str, ...], k: int, rows: int, all_rows: np.ndarray
     name = repr(classes[k])
     if rows <= 3:
         frequent = [classes[j] for j in np.flatnonzero(all_rows > 10 * rows)]
-        close = None if classes[k].isdecimal() else closest_class(classes[k], frequent)
-        if close:
-            return f"{name} ({_count(rows, 'row', 'rows')}; a typo of {close!r}?)"
+        if close := closest_class(classes[k], frequent):
+            return f"{name} ({count_of(rows, 'row', 'rows')}; a typo of {close!r}?)"
     return name
 
 
-def _count(count: int, one: str, many: str) -> str:
+def count_of(count: int, one: str, many: str) -> str:
+    """Return ``1 row`` or ``1,000 rows``."""
     return f"{count:,} {one if count == 1 else many}"
 
 
-def _listed(names: Sequence[str], shown: int = SHOWN_CLASSES) -> str:
-    rest = f", … ({len(names) - shown:,} more)" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + rest
+def listed(names: Sequence[str]) -> str:
+    """Return the first ten names with commas between them, and how many more there are."""
+    rest = f", … ({len(names) - SHOWN_CLASSES:,} more)" if len(names) > SHOWN_CLASSES else ""
+    return ", ".join(names[:SHOWN_CLASSES]) + rest

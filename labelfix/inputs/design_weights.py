@@ -11,10 +11,14 @@ n rows of a set, M trusted rows, N rows in all, S draws.
 
 import numpy as np
 
-__all__ = ["RANDOM_SAMPLE", "effective_rows", "pool_weights", "row_counts"]
+__all__ = ["HAND_PICKED", "RANDOM_SAMPLE", "effective_rows", "pool_weights", "row_counts"]
 
 RANDOM_SAMPLE = 0
 """The number of the draw that is a simple random sample; rows of every other draw have weights."""
+
+
+HAND_PICKED = -1
+"""In place of the number of a draw: rows that a person chose, which say nothing about other rows."""
 
 
 def effective_rows(weight: np.ndarray) -> float:
@@ -43,7 +47,7 @@ def row_counts(weight: np.ndarray, sample: np.ndarray, rows: int) -> np.ndarray:
 
     A row of the random sample counts for 1. Rows of another draw sum to its effective number of rows, times the
     share of the data set that their weights add up to. A small draw may hold no row at all of a part that it hardly
-    sampled; it then does not represent the data set.
+    sampled; it then does not represent the data set. Hand-picked rows represent nothing and count for 0.
 
     Parameters
     ----------
@@ -52,8 +56,14 @@ def row_counts(weight: np.ndarray, sample: np.ndarray, rows: int) -> np.ndarray:
     rows
         N, of the data set.
     """
-    if not len(weight):
-        return np.ones(0)
+    sampled = sample != HAND_PICKED
+    counts = np.zeros(len(weight))
+    if sampled.any():
+        counts[sampled] = _counts_of_samples(weight[sampled], sample[sampled], rows)
+    return counts
+
+
+def _counts_of_samples(weight: np.ndarray, sample: np.ndarray, rows: int) -> np.ndarray:
     at_random = sample == RANDOM_SAMPLE
     counts = np.where(at_random, 1.0, pool_weights(weight, sample))
     covered = np.ones(len(weight))  # share of the data set that the draw of each row represents

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from labelfix.inputs.design_weights import row_counts
+from labelfix.inputs.design_weights import HAND_PICKED, row_counts
 
 __all__ = ["NO_LABEL", "LabelTable"]
 
@@ -34,7 +34,7 @@ class LabelTable:
         (N,) int32: the trusted label, -1 where there is none.
     trusted_weight, trusted_sample
         (N,) float64 and int32: 1 / inclusion probability, and the number of the draw; 1 and 0 for a simple random
-        sample, and where there is no trusted label.
+        sample, and where there is no trusted label; `HAND_PICKED` for rows that a person chose.
     sampling_frames
         Number of a draw -> (N,) bool: the images that it could sample, all with the same inclusion probability.
         Only of draws that say so.
@@ -84,6 +84,11 @@ class LabelTable:
     def is_pair(self) -> np.ndarray:
         """Whether an image has both a given and a trusted label, (N,) bool."""
         return self.trusted != NO_LABEL
+
+    @property
+    def is_hand_picked(self) -> np.ndarray:
+        """Whether a person chose the image to be verified, (N,) bool: it represents no other image."""
+        return self.is_pair & (self.trusted_sample == HAND_PICKED)
 
     @property
     def any_trusted(self) -> bool:

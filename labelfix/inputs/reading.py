@@ -14,15 +14,19 @@ import numpy as np
 import pyarrow as pa
 
 from labelfix.errors import SHOWN_PROBLEMS, InputError
-from labelfix.inputs.classes import check_classes, class_warnings, sort_classes
+from labelfix.inputs.classes import check_classes, class_warnings, count_of
 from labelfix.inputs.draw_columns import image_ids
-from labelfix.inputs.encoding import Column, encode
+from labelfix.inputs.encoding import Column, count_values, encode
 from labelfix.inputs.image_names import Identify, lexical_keys
+from labelfix.inputs.label_codes import ClassRules, LabelCodes, encode_labels
 from labelfix.inputs.label_table import NO_LABEL, LabelTable
 from labelfix.inputs.majority_vote import majority_labels
-from labelfix.inputs.messages import describe_repeats, describe_unknown
+from labelfix.inputs.messages import describe_repeats
+from labelfix.inputs.null_words import is_null_word
 from labelfix.inputs.readers import WEIGHT_NAMES, Problems, RawTable, plain_title, read_table
+from labelfix.inputs.spellings import shown
 from labelfix.inputs.trusted_labels import TrustedLabels, merge_trusted
+from labelfix.settings import Spellings
 
 __all__ = ["read_label_table"]
 
@@ -30,8 +34,11 @@ __all__ = ["read_label_table"]
 def read_label_table(
     labels: Any,
     trusted: Any = None,
+    reviewed: Any = None,
     *,
     classes: Sequence[str] | None = None,
+    new_classes: Sequence[str] | None = None,
+    spellings: Spellings = Spellings.STOP,
     identify: Identify = lexical_keys,
     skip_missing: bool = False,
     trusted_weights: str | None = None,
@@ -47,8 +54,16 @@ def read_label_table(
         one simple random sample. Each table with weights is a draw of its own; weights are proportional to
         1 / inclusion probability, and rows without a label are left out. ``drawn_from`` holds the draw of a row and
         its sampling frame (`labelfix.inputs.draw_columns`).
+    reviewed
+        The same for labels that a person verified of images of their own choice: known labels, which represent no
+        other rows.
     classes
-        Class names in order; None takes the labels that occur, sorted (by value when all are integers).
+        Class names in order; None takes the given labels, sorted (by value when all are integers).
+    new_classes
+        Classes that no given label has. Any other trusted label that is no class is a fault.
+    spellings
+        Whether labels that differ only in spelling (``1`` and ``1.0``, ``cat`` and ``Cat``) are a fault, one class
+        or a class each. With `classes`, a label that is not one of them is a fault, or merged with one of them.
     identify
         Turns names into identities; `labelfix.images.folder.ImageFolder.identify` for a folder of images.
     skip_missing
@@ -61,24 +76,42 @@ def read_label_table(
     ------
     InputError
         With every fault: unknown files, repeated rows, empty cells, contradicting trusted labels, labels that
-        are not in `classes`.
+        are no class, tables without a class in common.
     """
     problems = Problems()
-    wanted = None if classes is None else check_classes(list(classes), "--classes", problems)
-    wanted = None if problems.count else wanted  # else every label would be reported against a wrong list
-    several = isinstance(trusted, (list, tuple))
-    sources = [labels, *(trusted if several else [] if trusted is None else [trusted])]
+    rules = _class_rules(classes, new_classes, spellings, problems)
+    sampled, picked = as_list(trusted), as_list(reviewed)
+    sources = [labels, *sampled, *picked]
     raws = [
         read_table(source, problems, trusted=number > 0, name=name, weight=trusted_weights)
         for number, (source, name) in enumerate(zip(sources, _names(sources), strict=True))
     ]
     trusted_tables = [raw for raw in raws[1:] if raw]
+    hand_picked = [raw for raw in raws[1 + len(sampled) :] if raw]
     if trusted_weights is not None and not any(_has_weights(raw, trusted_weights) for raw in trusted_tables):
         problems.add(
             f"--trusted-weights: no trusted table has a column {trusted_weights!r}; expected one. Name the column "
             "of sampling weights, or leave the option out for a random sample."
         )
-    return _Reading(problems, identify, skip_missing).read(raws[0], trusted_tables, wanted)
+    return _Reading(problems, identify, skip_missing).read(raws[0], trusted_tables, rules, hand_picked)
+
+
+def as_list(tables: Any) -> list[Any]:
+    """Return one table, a list of them, or None as a list."""
+    return list(tables) if isinstance(tables, (list, tuple)) else [] if tables is None else [tables]
+
+
+def _class_rules(
+    classes: Sequence[str] | None, new: Sequence[str] | None, spellings: Spellings, problems: Problems
+) -> ClassRules | None:
+    """Return what the classes are to be; None where a list has faults, for labels would be held against them."""
+    wanted = None if classes is None else check_classes(list(classes), "--classes", problems)
+    extra = () if new is None else check_classes(list(new), "--new-classes", problems, fewest=1)
+    if problems.count:
+        return None
+    if wanted is None:
+        return ClassRules(wanted=None, new=extra, spellings=spellings)
+    return ClassRules(wanted=tuple(dict.fromkeys((*wanted, *extra))), new=(), spellings=spellings)
 
 
 def _has_weights(raw: RawTable, title: str) -> bool:
@@ -109,33 +142,30 @@ class _Reading:
         self.number_of: dict[str, int] = {}  # identity -> its number, over all tables
         self.missing: dict[str, None] = {}
         self.unmatched = 0  # how many images of sampling frames are not among the labels
-        self.decimal_labels: list[
-            tuple[str, str, str]
-        ] = []  # per table with labels such as 5.0: name, label, class
+        self.unnamed: list[tuple[str, int]] = []  # annotators called nan and the like, and their rows
         self.unfilled: list[tuple[str, int, int]] = []  # per trusted table: name, rows without a label, rows
 
     def read(
-        self, given: RawTable | None, trusted: list[RawTable], wanted: tuple[str, ...] | None
+        self,
+        given: RawTable | None,
+        trusted: list[RawTable],
+        rules: ClassRules | None,
+        hand_picked: list[RawTable],
     ) -> LabelTable:
         tables = [given, *trusted] if given else trusted
         images = [self._identify(raw) for raw in tables]
-        labels = [encode(raw.columns["label"]) for raw in tables]
-        if given:
-            names = set(labels[0].values) if wanted is None else set(wanted)
-            labels[1:] = [
-                self._whole_numbers(raw, label, names) for raw, label in zip(trusted, labels[1:], strict=True)
-            ]
-        classes = wanted if wanted is not None else self._classes(labels)
-        codes = [self._label_codes(raw, label, classes) for raw, label in zip(tables, labels, strict=True)]
+        labels = encode_labels(given, trusted, rules, self.problems)
         annotators = self._annotators(given)
         if given:
             self._report_repeats(given, images[0], annotators)
         first = 1 if given else 0  # position of the first trusted table
-        truth = merge_trusted(trusted, images[first:], codes[first:], classes, self.problems)
+        truth = merge_trusted(
+            trusted, images[first:], labels.codes[first:], labels.classes, hand_picked, self.problems
+        )
         self.unfilled = [(raw.name, raw.columns["label"].null_count, raw.num_rows) for raw in trusted]
         self.problems.raise_if_any()
         assert given is not None
-        return self._assemble(given, images[0], codes[0], annotators, truth, classes, bool(trusted))
+        return self._assemble(given, images[0], annotators, truth, labels, bool(trusted))
 
     # ------------------------------------------------------------------------------------------------ images
 
@@ -167,11 +197,12 @@ class _Reading:
         if given is None or "annotator" not in given.columns:
             return Column(np.full(given.num_rows if given else 0, -1, np.int32), [])
         annotators = encode(given.columns["annotator"])
-        order = sorted(range(len(annotators.values)), key=annotators.values.__getitem__)
-        rank = np.empty(len(order) + 1, np.int32)
-        rank[order] = np.arange(len(order))
-        rank[-1] = -1
-        return Column(rank[annotators.codes], [annotators.values[i] for i in order])
+        rows = count_values([annotators])
+        self.unnamed = [(name, count) for name, count in sorted(rows.items()) if is_null_word(name)]
+        names = sorted(name for name in rows if not is_null_word(name))
+        number_of = {name: number for number, name in enumerate(names)}
+        numbers = np.array([*(number_of.get(name, -1) for name in annotators.values), -1], np.int32)
+        return Column(numbers[annotators.codes], names)
 
     def _report_repeats(self, raw: RawTable, images: np.ndarray, annotators: Column) -> None:
         """Report every row that repeats the (image, annotator) pair of an earlier row."""
@@ -187,47 +218,15 @@ class _Reading:
             ),
         )
 
-    # ----------------------------------------------------------------------------------------------- classes
-
-    def _classes(self, labels: list[Column]) -> tuple[str, ...]:
-        classes = sort_classes({name for column in labels for name in column.values})
-        if len(classes) < 2 and not self.problems.count:
-            self.problems.add(
-                f"the tables hold {len(classes)} class{'es' * (not classes)} ({', '.join(classes)}); expected at "
-                "least two. Name the classes with --classes if some do not occur."
-            )
-        return classes
-
-    def _whole_numbers(self, raw: RawTable, labels: Column, names: set[str]) -> Column:
-        """Return the trusted labels of a draw as whole numbers; pandas writes 5.0 in columns with empty cells."""
-        whole = [label.removesuffix(".0") for label in labels.values]
-        if "weight" not in raw.columns or not whole or not names.issuperset(whole):
-            return labels
-        if any(label == name or label in names for label, name in zip(labels.values, whole, strict=True)):
-            return labels
-        self.decimal_labels.append((raw.name, labels.values[0], whole[0]))
-        return Column(labels.codes, whole)
-
-    def _label_codes(self, raw: RawTable, labels: Column, classes: tuple[str, ...]) -> np.ndarray:
-        index = {name: k for k, name in enumerate(classes)}
-        lookup = np.array([index.get(name, NO_LABEL) for name in labels.values] + [NO_LABEL], np.int32)
-        codes = lookup[labels.codes]
-        wrong = np.flatnonzero((labels.codes >= 0) & (codes == NO_LABEL))
-        self.problems.add_many(
-            len(wrong), lambda: describe_unknown(raw, labels, wrong[:SHOWN_PROBLEMS], classes)
-        )
-        return codes
-
     # -------------------------------------------------------------------------------------------- everything
 
     def _assemble(
         self,
         given: RawTable,
         images: np.ndarray,
-        labels: np.ndarray,
         annotators: Column,
         truth: TrustedLabels,
-        classes: tuple[str, ...],
+        labels: LabelCodes,
         any_trusted: bool,
     ) -> LabelTable:
         rows = np.flatnonzero(images >= 0)
@@ -240,11 +239,13 @@ class _Reading:
         numbers, first = np.unique(images[rows], return_index=True)
         rank = np.full(len(self.number_of), -1, np.int32)
         rank[numbers] = np.arange(len(numbers), dtype=np.int32)
-        row_image, row_label = rank[images[rows]], labels[rows]
+        row_image, row_label = rank[images[rows]], labels.codes[0][rows]
         trusted, weight, sample = truth.by_image(len(self.number_of))
         trusted, weight, sample = trusted[numbers], weight[numbers], sample[numbers]
         is_extra = rank[truth.image] < 0
-        majority, tied = majority_labels(row_image, row_label, annotators.codes[rows], trusted, len(classes))
+        majority, tied = majority_labels(
+            row_image, row_label, annotators.codes[rows], trusted, len(labels.classes)
+        )
         keys = pa.array(list(self.number_of), pa.large_string())
         names = given.columns["image"].take(pa.array(rows[first]))
         ids = image_ids(names.to_pylist()) if truth.sampling_frames else np.empty(0, np.uint64)
@@ -255,7 +256,7 @@ class _Reading:
         return LabelTable(
             images=names,
             keys=keys.take(pa.array(numbers)),
-            classes=classes,
+            classes=labels.classes,
             given=majority,
             trusted=trusted,
             trusted_weight=weight,
@@ -269,14 +270,14 @@ class _Reading:
             extra_trusted=truth.label[is_extra],
             ties=int(tied.sum()),
             missing=tuple(self.missing),
-            warnings=(*self._warnings(row_label, truth.label, classes, int(tied.sum()), any_trusted),),
+            warnings=(*self._warnings(row_label, truth.label, labels, int(tied.sum()), any_trusted),),
         )
 
     def _warnings(
         self,
         given: np.ndarray,
         trusted: np.ndarray,
-        classes: tuple[str, ...],
+        labels: LabelCodes,
         ties: int,
         any_trusted: bool,
     ) -> Iterator[str]:
@@ -291,8 +292,12 @@ class _Reading:
                     f"{name}: {empty:,} of {rows:,} rows have no label yet and are left out, as if they had not "
                     "been drawn."
                 )
-        for name, label, whole in self.decimal_labels:
-            yield f"{name}: its labels are taken for whole numbers, {label!r} for {whole!r}."
+        yield from labels.warnings
+        for name, rows in self.unnamed:
+            yield (
+                f"the annotator {shown(name)} ({count_of(rows, 'row', 'rows')}) counts as unnamed, as in an empty "
+                "cell. Call it otherwise if it is a name."
+            )
         if self.unmatched:
             yield (
                 f"{_images(self.unmatched)} listed in columns drawn_from not among the labels by that name: of "
@@ -301,9 +306,9 @@ class _Reading:
         if any_trusted and not len(trusted):
             yield "none of the trusted images exists, so that there is no trusted label."
         yield from class_warnings(
-            classes,
-            np.bincount(given, minlength=len(classes)),
-            np.bincount(trusted, minlength=len(classes)),
+            labels.classes,
+            np.bincount(given, minlength=len(labels.classes)),
+            np.bincount(trusted, minlength=len(labels.classes)),
             trusted=len(trusted) > 0,
         )
         if ties:

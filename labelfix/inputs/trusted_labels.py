@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from labelfix.errors import SHOWN_PROBLEMS
-from labelfix.inputs.design_weights import RANDOM_SAMPLE
+from labelfix.inputs.design_weights import HAND_PICKED, RANDOM_SAMPLE
 from labelfix.inputs.draw_columns import parse_cell
 from labelfix.inputs.encoding import encode
 from labelfix.inputs.label_table import NO_LABEL
@@ -52,6 +52,7 @@ def merge_trusted(
     images: list[np.ndarray],
     codes: list[np.ndarray],
     classes: tuple[str, ...],
+    hand_picked: list[RawTable],
     problems: Problems,
 ) -> TrustedLabels:
     """Return the trusted labels, each image once; report images with two labels, and wrong columns of draws.
@@ -60,14 +61,17 @@ def merge_trusted(
     ----------
     tables, images, codes
         Trusted tables, and image number and label of every row of each.
+    hand_picked
+        Those of the tables whose images a person chose.
     """
     frames: dict[int, list[int]] = {}
     empty = [np.empty(0, np.int32)]
     image, label = np.concatenate(images + empty), np.concatenate(codes + empty)
-    weight, sample = _sampling(tables, frames, problems)
+    weight, sample = _sampling(tables, frames, hand_picked, problems)
     rows = np.flatnonzero((image >= 0) & (label != NO_LABEL))
-    # an image that several tables name counts as part of the random sample, in whatever order they are given
-    rows = rows[np.argsort(sample[rows] != RANDOM_SAMPLE, kind="stable")]
+    # an image that several tables name counts as part of the random sample, else of a draw, in whatever order
+    rank = np.select([sample == RANDOM_SAMPLE, sample == HAND_PICKED], [0, 2], 1)
+    rows = rows[np.argsort(rank[rows], kind="stable")]
     _, first, inverse = np.unique(image[rows], return_index=True, return_inverse=True)
     first_rows = rows[first][inverse]
     clashes = np.flatnonzero(label[rows] != label[first_rows])
@@ -89,7 +93,7 @@ def merge_trusted(
 
 
 def _sampling(
-    tables: list[RawTable], frames: dict[int, list[int]], problems: Problems
+    tables: list[RawTable], frames: dict[int, list[int]], hand_picked: list[RawTable], problems: Problems
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the sampling weight and the draw of all rows of the trusted tables; add to `frames`.
 
@@ -99,6 +103,10 @@ def _sampling(
     weights, samples = [np.empty(0)], [np.empty(0, np.int32)]
     numbers: dict[str, int] = {}
     for position, raw in enumerate(tables):
+        if any(raw is table for table in hand_picked):
+            weights.append(np.ones(raw.num_rows))
+            samples.append(np.full(raw.num_rows, HAND_PICKED, np.int32))
+            continue
         if "weight" not in raw.columns:  # all tables without weights are one random sample
             weights.append(np.ones(raw.num_rows))
             samples.append(np.full(raw.num_rows, RANDOM_SAMPLE, np.int32))

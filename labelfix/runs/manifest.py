@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from labelfix.inputs import LabelTable
+from labelfix.inputs import LabelTable, as_list
 from labelfix.settings import Kind
 from labelfix.system.clock import Clock
 from labelfix.system.hashing import file_sha256
@@ -34,8 +34,9 @@ def summarise(
         "classes": list(table.classes),
         "annotators": len(table.annotators),
         "trusted_pairs": len(table.pairs),
+        "hand_picked": int(table.is_hand_picked.sum()),
         "trusted_extra": len(table.extra_trusted),
-        "calibrated": len(table.pairs) > 0,
+        "calibrated": bool((table.is_pair & ~table.is_hand_picked).any()),
         "suspects": int(judged.is_label_issue.sum()),
         "suspects_untrusted": int(judged.is_label_issue[untrusted].sum()),
         "expected_wrong": float((1 - judged.label_score.astype(np.float64)).sum()),
@@ -50,19 +51,18 @@ def summarise(
     }
 
 
-def input_record(source: Path, kind: Kind, labels: Any, trusted: Any) -> dict[str, Any]:
+def input_record(source: Path, kind: Kind, labels: Any, trusted: Any, reviewed: Any = None) -> dict[str, Any]:
     """Return the paths of the inputs, with the SHA-256 of every file except the images."""
-    tables = [
-        labels,
-        *(trusted if isinstance(trusted, (list, tuple)) else [] if trusted is None else [trusted]),
-    ]
+    sampled, picked = as_list(trusted), as_list(reviewed)
+    tables = [labels, *sampled, *picked]
     files = [Path(t) for t in tables if isinstance(t, (str, os.PathLike))]
     files += [] if kind is Kind.IMAGES else [source]
     return {
         "source": str(source),
         "folder": os.path.abspath(source) if kind is Kind.IMAGES else None,
         "labels": os.path.abspath(labels) if isinstance(labels, (str, os.PathLike)) else None,
-        "trusted": [os.path.abspath(t) for t in tables[1:] if isinstance(t, (str, os.PathLike))],
+        "trusted": [os.path.abspath(t) for t in sampled if isinstance(t, (str, os.PathLike))],
+        "reviewed": [os.path.abspath(t) for t in picked if isinstance(t, (str, os.PathLike))],
         "files": [{"path": str(p), "sha256": file_sha256(p)} for p in files],
     }
 

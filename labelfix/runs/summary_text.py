@@ -32,7 +32,7 @@ def summary_lines(summary: dict[str, Any]) -> list[tuple[str, str]]:
             add("promise", _promise(summary["guarantee"], summary["suspects"]))
     else:
         add("suspects", f"{summary['suspects']:,} labels, worst first in suspects.parquet")
-        add("not calibrated", "no trusted labels: nothing here is measured, and nothing is promised")
+        add("not calibrated", "no sampled trusted labels: nothing here is measured, and nothing is promised")
     report = f"{REPORT_FILE}, " if _has_report(summary) else ""
     add("files", f"{summary['out']}/ ({report}soft_labels.parquet, suspects.parquet, {RUN_FILE}, …)")
     add("time", ", ".join(f"{stage} {value:,.1f} s" for stage, value in seconds.items()))
@@ -71,9 +71,9 @@ def _images(summary: dict[str, Any]) -> str:
 
 def _trusted(summary: dict[str, Any]) -> str:
     text = f"{summary['trusted_pairs']:,} images with a given and a trusted label"
-    return text + (
-        f", {summary['trusted_extra']:,} more without a given one" if summary["trusted_extra"] else ""
-    )
+    text += f", {summary['trusted_extra']:,} more without a given one" if summary["trusted_extra"] else ""
+    picked = summary.get("hand_picked")
+    return text + (f"; {picked:,} of them hand-picked, in no estimate" if picked else "")
 
 
 def _listed(names: list[str], shown: int = 8) -> str:

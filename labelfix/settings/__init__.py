@@ -23,6 +23,7 @@ from labelfix.settings.choices import (
     Precision,
     Reduction,
     Schedule,
+    Spellings,
     Train,
     TrustedRole,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "Reduction",
     "RowChoice",
     "Schedule",
+    "Spellings",
     "Train",
     "Transfer",
     "TrustedRole",

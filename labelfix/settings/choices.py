@@ -10,6 +10,7 @@ __all__ = [
     "Precision",
     "Reduction",
     "Schedule",
+    "Spellings",
     "Train",
     "TrustedRole",
 ]
@@ -29,6 +30,14 @@ class MissingImages(StrEnum):
 
     STOP = "stop"
     QUARANTINE = "quarantine"
+
+
+class Spellings(StrEnum):
+    """What happens where labels differ in spelling only: an error, one class, or a class each."""
+
+    STOP = "stop"
+    MERGE = "merge"
+    KEEP = "keep"
 
 
 class Precision(StrEnum):

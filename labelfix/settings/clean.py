@@ -1,8 +1,7 @@
 """Settings: frozen, keyword-only dataclasses, checked on construction.
 
 They are the one source of defaults: the command line reads them from here, `labelfix.clean` builds a
-`CleanConfig` from its keyword arguments, and ``run.json`` records them. Standard library only, so that
-``labelfix --help`` stays fast.
+`CleanConfig` from its keyword arguments, and ``run.json`` records them. Standard library only, to load fast.
 """
 
 import difflib
@@ -20,11 +19,13 @@ from labelfix.settings.choices import (
     Precision,
     Reduction,
     Schedule,
+    Spellings,
     Train,
     TrustedRole,
 )
 from labelfix.settings.validation import (
     as_enum,
+    as_names,
     check,
     check_above,
     check_at_least,
@@ -243,7 +244,9 @@ class CleanConfig:
     kind
         What SOURCE holds; ``auto`` infers it.
     classes
-        The class names in order; None takes the labels that occur, sorted.
+        The class names in order; None takes the given labels, sorted.
+    new_classes, spellings
+        Classes that no given label has; and what happens where labels differ in spelling only.
     missing
         What happens to rows whose image file does not exist.
     trusted_weights
@@ -263,6 +266,8 @@ class CleanConfig:
 
     kind: Kind = Kind.AUTO
     classes: tuple[str, ...] | None = None
+    new_classes: tuple[str, ...] | None = None
+    spellings: Spellings = Spellings.STOP
     missing: MissingImages = MissingImages.STOP
     trusted_weights: str | None = None
     train: Train = Train.AUTO
@@ -276,12 +281,12 @@ class CleanConfig:
 
     def __post_init__(self) -> None:
         as_enum(self, "kind", Kind)
+        as_enum(self, "spellings", Spellings)
         as_enum(self, "missing", MissingImages)
         as_enum(self, "train", Train)
         check_count(self, "soft_label_top_k")
         check_count(self, "seed", 0)
-        if self.classes is not None:
-            object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))
+        as_names(self, "classes", "new_classes")
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], *, auto: Train = Train.HEAD) -> Self:

@@ -14,6 +14,7 @@ from labelfix.settings.choices import (
     Precision,
     Reduction,
     Schedule,
+    Spellings,
     Train,
     TrustedRole,
 )
@@ -26,6 +27,8 @@ class CleanOptions(TypedDict, total=False):
 
     kind: Kind | Literal["auto", "images", "features", "probs"]
     classes: Sequence[str] | None
+    new_classes: Sequence[str] | None
+    spellings: Spellings | Literal["stop", "merge", "keep"]
     missing: MissingImages | Literal["stop", "quarantine"]
     trusted_weights: str | None
     train: Train | Literal["auto", "head", "full"]

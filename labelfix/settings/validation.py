@@ -9,6 +9,7 @@ from labelfix.errors import SettingError
 
 __all__ = [
     "as_enum",
+    "as_names",
     "check",
     "check_above",
     "check_at_least",
@@ -105,3 +106,19 @@ def as_enum(
         object.__setattr__(owner, name, kind(value))
     except ValueError:
         raise setting_error(where(name), value, f"one of {', '.join(kind)}") from None
+
+
+def as_names(owner: object, *names: str) -> None:
+    """Turn fields of a frozen dataclass, each a sequence of class names or None, into tuples of strings.
+
+    Raises
+    ------
+    SettingError
+        When one is a plain string, which would be taken letter by letter.
+    """
+    for name in names:
+        value = getattr(owner, name)
+        if isinstance(value, str):
+            raise setting_error(option_name(name), value, "a sequence of names")
+        if value is not None:
+            object.__setattr__(owner, name, tuple(str(part) for part in value))

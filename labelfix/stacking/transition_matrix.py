@@ -104,7 +104,7 @@ class Transition:
         `STRENGTHS` that maximises the likelihood of the counts.
         """
         agree = None
-        if len(true):
+        if np.sum(weight) > 0:
             agree = (np.sum(weight * (true == given)) + 1.0) / (np.sum(weight) + 2.0)
         prior = confusion_prior(soft_counts, agree)
         counts = np.zeros_like(prior)

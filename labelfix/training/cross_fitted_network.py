@@ -63,6 +63,8 @@ class LabelledPixels:
         (P,) from `labelfix.system.folds.hash_keys`; they decide folds and order.
     num_classes
         K.
+    hand_picked
+        (N,) bool: trusted rows that a person chose.
     """
 
     pixels: PixelStore
@@ -70,6 +72,7 @@ class LabelledPixels:
     trusted: np.ndarray
     hashes: np.ndarray
     num_classes: int
+    hand_picked: np.ndarray
 
 
 def run_identity(
@@ -137,7 +140,14 @@ def data_splits(data: LabelledPixels, fold: np.ndarray, config: CleanConfig) -> 
     """
     labels, full = (data.given, data.trusted, data.hashes), config.full
     if config.head.folds == 1:
-        return [split_of_one(*labels, held_out_share=full.held_out_share, role=full.trusted_role)]
+        return [
+            split_of_one(
+                *labels,
+                hand_picked=data.hand_picked,
+                held_out_share=full.held_out_share,
+                role=full.trusted_role,
+            )
+        ]
     return [
         split_of_fold(*labels, fold=fold, number=number, role=full.trusted_role)
         for number in range(config.head.folds)

@@ -48,7 +48,13 @@ class DataSplit:
 
 
 def split_of_one(
-    given: np.ndarray, trusted: np.ndarray, hashes: np.ndarray, *, held_out_share: float, role: TrustedRole
+    given: np.ndarray,
+    trusted: np.ndarray,
+    hashes: np.ndarray,
+    *,
+    hand_picked: np.ndarray,
+    held_out_share: float,
+    role: TrustedRole,
 ) -> DataSplit:
     """Return the split for a single network.
 
@@ -60,8 +66,10 @@ def split_of_one(
         (P,) trusted labels, -1 where there is none; the first N belong to `given`.
     hashes
         (P,) from `labelfix.system.folds.hash_keys`.
+    hand_picked
+        (N,) bool: trusted rows that a person chose; they represent no other rows and are not held out.
     held_out_share
-        Share of the (given, trusted) pairs of each class to hold out.
+        Share of the other (given, trusted) pairs of each class to hold out.
     role
         What the other trusted images do.
 
@@ -70,7 +78,7 @@ def split_of_one(
     InputError
         When too little is left to train on.
     """
-    pairs = np.flatnonzero(trusted[: len(given)] >= 0)
+    pairs = np.flatnonzero((trusted[: len(given)] >= 0) & ~hand_picked)
     order = np.lexsort((hashes[pairs], trusted[pairs]))
     rank = np.arange(len(pairs))  # within and across the strata, so that every one gives its share
     chosen = np.floor((rank + 1) * held_out_share) > np.floor(rank * held_out_share)

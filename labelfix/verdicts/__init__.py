@@ -4,7 +4,8 @@
 `judging`          the verdict on every image of a run
 `arrays`           `labelfix.verdict`: the same from numpy arrays, for any probabilities
 `posterior`        the posterior of every row, cross-fitted
-`estimates`        noise rate, precision, recall, calibration, each with an interval
+`estimates`        noise rate, precision, recall and accuracy, each with an interval
+`calibration`      how well probabilities hold
 `annotator_votes`  all labels of an image, each weighted by its annotator's reliability
 `dawid_skene`      the reliability of every annotator
 `checks`           the arguments of `labelfix.verdict`, checked

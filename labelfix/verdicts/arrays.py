@@ -17,13 +17,14 @@ from enum import IntEnum
 import numpy as np
 
 from labelfix.errors import InputError
-from labelfix.inputs.design_weights import RANDOM_SAMPLE, row_counts
+from labelfix.inputs.design_weights import HAND_PICKED, RANDOM_SAMPLE, row_counts
 from labelfix.risk_control.promise import Guarantee, find_guarantee
 from labelfix.settings import VerdictConfig
 from labelfix.stacking.conditional_logit import Posterior, TrustedRows
 from labelfix.stacking.transition_matrix import NoiseMatrix, Transition, label_counts
+from labelfix.verdicts.calibration import calibration_estimates
 from labelfix.verdicts.checks import check_known, check_labels, check_probs, check_trusted, check_weights
-from labelfix.verdicts.estimates import Estimate, estimates_per_class, verdict_estimates
+from labelfix.verdicts.estimates import Estimate, Population, estimates_per_class, rate_estimates
 from labelfix.verdicts.posterior import fit_by_fold, predict_by_fold, trusted_rows_of, verdict_folds
 
 __all__ = ["Action", "Estimate", "Guarantee", "NoiseMatrix", "Verdict", "verdict"]
@@ -61,8 +62,9 @@ class Verdict:
         The transition matrix with intervals.
     estimates
         ``noise_rate``, ``precision`` and ``recall`` of is_label_issue, ``accuracy`` of predicted_label,
-        ``calibration_error``, ``log_loss`` and ``brier`` of the soft labels; each measured on trusted rows
-        that did not fit it. Empty without trusted rows.
+        ``calibration_gap`` (mean confidence minus accuracy), ``calibration_error``, ``log_loss`` and ``brier`` of
+        the soft labels; each measured on trusted rows that did not fit it, with out-of-fold predictions of all
+        others (`labelfix.verdicts.estimates`). Empty without trusted rows.
     per_class
         Class name -> ``noise_rate`` and ``precision`` among the rows that are given this class, ``recall``
         among the wrong labels of rows that truly are of it.
@@ -109,7 +111,7 @@ class _SamplingDesign:
     def num_trained(self) -> dict[int, int]:
         """Number of a draw, other than the random sample -> how many of its rows took part in training."""
         draws, counts = np.unique(self.known_sample, return_counts=True)
-        return {d: n for d, n in zip(draws.tolist(), counts.tolist(), strict=True) if d != RANDOM_SAMPLE}
+        return {d: n for d, n in zip(draws.tolist(), counts.tolist(), strict=True) if d > RANDOM_SAMPLE}
 
     def frames_of(
         self, trusted: np.ndarray, unverified: np.ndarray
@@ -175,7 +177,8 @@ def verdict(
         (X,) numbers of other rows that were verified, but whose truth had a part in `probs`. Nothing is measured on
         them, and no promise counts them as fixes.
     known_samples
-        (X,) integers: the number of the draw of each of them; None takes the random sample.
+        (X,) integers: the number of the draw of each of them, -1 for hand-picked ones; None takes the random
+        sample.
     config
         Smoothing and coverage of the intervals.
 
@@ -206,13 +209,33 @@ def verdict(
     fits = fit_by_fold(trusted, soft_counts, np.unique(fold), config.prior_rows)
     posterior = predict_by_fold(fits, list(sources.values()), labels, fold)
     held_out = posterior[rows]
+    # hand-picked rows are part of the data set; predictions of rows that trained are not like those of others
+    trained = np.isin(np.arange(len(labels)), known[known_sample != HAND_PICKED])
+    population = _population(posterior, labels, rows, true, count).only(~trained)
     posterior[rows] = np.eye(probs.shape[1], dtype=np.float32)[true]
     return _finish(
-        posterior, held_out, labels, trusted, rows, design, fits, soft_counts, tuple(sources), names, config
-    )
+        posterior, held_out, labels, trusted, rows, design, fits, soft_counts, tuple(sources), names, config,
+        population,
+    )  # fmt: skip
 
 
 # ----------------------------------------------------------------------------------------------- what is shown
+
+
+def _population(
+    posterior: np.ndarray, labels: np.ndarray, rows: np.ndarray, true: np.ndarray, count: np.ndarray
+) -> Population:
+    """Return what is predicted of all rows, verified ones by fits without them."""
+    every, predicted = np.arange(len(labels)), posterior.argmax(1)
+    return Population(
+        given=labels,
+        predicted=predicted,
+        confidence=posterior[every, predicted],
+        label_score=posterior[every, labels],
+        rows=rows,
+        true=true,
+        count=count,
+    )
 
 
 def _noise_matrix(trusted: TrustedRows, soft_counts: np.ndarray, config: VerdictConfig) -> NoiseMatrix:
@@ -240,6 +263,7 @@ def _finish(
     sources: tuple[str, ...],
     classes: tuple[str, ...],
     config: VerdictConfig,
+    population: Population,
 ) -> Verdict:
     rows = np.arange(len(labels))
     predicted = posterior.argmax(1).astype(np.int32)
@@ -261,8 +285,9 @@ def _finish(
         is_label_issue=issue,
         action=action,
         noise_matrix=_noise_matrix(trusted, soft_counts, config),
-        estimates=verdict_estimates(trusted, held_out, config.interval),
-        per_class=estimates_per_class(trusted, held_out, classes, config.interval),
+        estimates=rate_estimates(population, config.interval)
+        | calibration_estimates(population, held_out, config.interval),
+        per_class=estimates_per_class(population, classes, config.interval),
         weights=_mean_weights(fits, sources),
         classes=classes,
         guarantee=guarantee,
@@ -287,6 +312,7 @@ def _guarantee(
     unverified = issue.copy()
     unverified[trusted_rows] = unverified[design.known_rows] = False
     num_known = len(design.known_rows)
+    num_trained = int((design.known_sample != HAND_PICKED).sum())
     return find_guarantee(
         held_out.max(1)[flagged],
         (predicted != trusted.true)[flagged],
@@ -296,7 +322,7 @@ def _guarantee(
         sampling_frames=design.frames_of(trusted_rows[flagged], unverified),
         num_trained=design.num_trained,
         trusted=int((design.sample == RANDOM_SAMPLE).sum()),
-        kept_share=len(trusted) / (len(trusted) + num_known) if num_known else 1.0,
+        kept_share=len(trusted) / (len(trusted) + num_trained) if num_trained else 1.0,
         rows=len(issue) - len(trusted) - num_known,
         max_fix_error=config.max_fix_error,
         coverage=config.interval,

@@ -1,34 +1,41 @@
-"""How well probabilities hold, estimated on a few held-out trusted rows: calibration error, likelihood, Brier.
+"""Rates of the whole data set from a few verified rows: prediction-powered, or exact where events are rare.
 
-The plain calibration error of a few rows is biased upwards, because the noise of every bin counts as error. Here
-the true gaps of the bins have a normal prior whose spread is estimated from the same bins (empirical Bayes,
-integrated over the spread). The posterior of the gaps gives the expected error and its interval.
+A verified row says what is true, and a prediction f exists for every row. With outcomes y of n verified rows drawn
+at random from N, and out-of-fold predictions f that use none of these outcomes,
 
-n held-out trusted rows, K classes.
+    theta = lambda * mean_N(f) + mean_n(y - lambda f)
+
+is unbiased for the rate of the N rows whatever f is worth (prediction-powered inference, Angelopoulos et al. 2023,
+arXiv 2301.09633; lambda as in PPI++, arXiv 2311.01453: the survey literature's difference and regression
+estimators). With residuals r = y - lambda f its variance is
+
+    [sum (r - mean r)^2 + 1] / (n - 1) / n * (1 - n / N),
+
+where the 1 is one outcome that contradicts its prediction, beyond those seen: without it, intervals are too short
+where confident errors are rare. Quantiles are Student's. With fewer than 10 events or 10 others the exact binomial
+interval is taken, at the number of rows that sampling without replacement makes them worth.
+
+n verified rows, N rows, K classes.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
-
-from labelfix.stacking import TrustedRows
+from scipy.special import expit, logit
 
 __all__ = [
     "Estimate",
-    "calibration_error",
-    "calibration_estimates",
+    "Population",
     "clopper_pearson",
     "estimates_per_class",
-    "mean_estimate",
+    "mean_and_error",
+    "rate",
+    "rate_estimates",
     "share",
-    "verdict_estimates",
 ]
 
-BINS = 15
-PROB_FLOOR = 1e-7
-SPREADS = np.concatenate([[1e-4], np.geomspace(1e-3, 0.5, 80)])
-POSTERIOR_SAMPLES = 4000
+LEAST_EVENTS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,19 +56,52 @@ class Estimate:
     rows: int
 
 
-def share(hits: np.ndarray, weight: np.ndarray, coverage: float) -> Estimate:
-    """Return the share of rows that `hits` (n,) bool marks, weighted, with its interval.
+@dataclass(frozen=True, kw_only=True)
+class Population:
+    """What is predicted of every row by fits without its own trusted label, and which rows are verified.
 
-    Equal weights give the exact binomial (Clopper–Pearson) interval; else it is taken at the effective number of
-    rows, (sum w)^2 / sum w^2 (Korn & Graubard 1998).
+    Attributes
+    ----------
+    given, predicted
+        (N,) given labels, and the most probable classes.
+    confidence, label_score
+        (N,) probabilities of `predicted` and of `given`.
+    rows, true, count
+        (n,) numbers of the verified rows, their true classes, and what each counts for
+        (`labelfix.inputs.design_weights.row_counts`).
     """
-    hits, weight = np.asarray(hits, bool), np.asarray(weight, np.float64)
-    if not len(hits) or weight.sum() <= 0:
-        return Estimate(value=float("nan"), low=0.0, high=1.0, rows=0)
-    value = float(weight[hits].sum() / weight.sum())
-    rows = float(weight.sum() ** 2 / np.square(weight).sum())
-    low, high = clopper_pearson(value * rows, rows, coverage)
-    return Estimate(value=value, low=low, high=high, rows=len(hits))
+
+    given: np.ndarray
+    predicted: np.ndarray
+    confidence: np.ndarray
+    label_score: np.ndarray
+    rows: np.ndarray
+    true: np.ndarray
+    count: np.ndarray
+
+    def only(self, kept: np.ndarray) -> "Population":
+        """Return the rows that `kept` (N,) bool marks."""
+        number = np.cumsum(kept) - 1
+        verified = kept[self.rows]
+        return Population(
+            given=self.given[kept],
+            predicted=self.predicted[kept],
+            confidence=self.confidence[kept],
+            label_score=self.label_score[kept],
+            rows=number[self.rows[verified]],
+            true=self.true[verified],
+            count=self.count[verified],
+        )
+
+    @property
+    def is_issue(self) -> np.ndarray:
+        """(N,) bool: another class than the given one is the most probable."""
+        return self.predicted != self.given
+
+    @property
+    def wrong(self) -> np.ndarray:
+        """(n,) bool: the given label of a verified row is wrong."""
+        return self.given[self.rows] != self.true
 
 
 def clopper_pearson(hits: float, rows: float, coverage: float) -> tuple[float, float]:
@@ -73,126 +113,132 @@ def clopper_pearson(hits: float, rows: float, coverage: float) -> tuple[float, f
     return float(low), float(high)
 
 
-def mean_estimate(values: np.ndarray, weight: np.ndarray, coverage: float) -> Estimate:
-    """Return the weighted mean of values (n,), with its interval from Student's t."""
-    if len(values) < 2:
-        return Estimate(value=float("nan"), low=float("nan"), high=float("nan"), rows=len(values))
-    shares = weight / weight.sum()
-    value = float(shares @ values)
-    rows = 1.0 / float(np.square(shares).sum())
-    error = np.sqrt(float(shares @ np.square(values - value)) / max(rows - 1, 1e-9))
-    margin = float(stats.t.ppf((1 + coverage) / 2, max(rows - 1, 1.0)) * error)
-    return Estimate(value=value, low=max(value - margin, 0.0), high=value + margin, rows=len(values))
+def share(hits: np.ndarray, weight: np.ndarray, coverage: float, population: float = np.inf) -> Estimate:
+    """Return the share of rows that `hits` (n,) bool marks, weighted, with its exact binomial interval.
 
-
-def calibration_error(confidence: np.ndarray, hits: np.ndarray, bins: int = BINS) -> float:
-    """Return the plain expected calibration error over equal-width bins (Guo et al. 2017), high for few rows."""
-    gap = np.bincount(_bins(confidence, bins), confidence - hits, bins)
-    return float(np.abs(gap).sum() / max(len(confidence), 1))
-
-
-def _bins(confidence: np.ndarray, bins: int) -> np.ndarray:
-    return np.minimum((confidence * bins).astype(np.int64), bins - 1)
-
-
-def corrected_calibration_error(
-    confidence: np.ndarray, hits: np.ndarray, weight: np.ndarray, coverage: float
-) -> Estimate:
-    """Return the expected calibration error without its upward bias for few rows, with its interval.
-
-    Parameters
-    ----------
-    confidence, hits, weight
-        (n,) probability of the predicted class, whether it was right, weight of the row.
-    coverage
-        Of the interval.
+    It is taken at the effective number of rows, (sum w)^2 / sum w^2 (Korn & Graubard 1998), over 1 - n / N where
+    the rows are drawn from a `population` of N.
     """
-    confidence = np.asarray(confidence, np.float64)
-    if not len(confidence):
+    hits, weight = np.asarray(hits, bool), np.asarray(weight, np.float64)
+    if not len(hits) or weight.sum() <= 0:
         return Estimate(value=float("nan"), low=0.0, high=1.0, rows=0)
-    bin_of_row = _bins(confidence, BINS)
-    total = np.bincount(bin_of_row, weight, BINS)
-    used = total > 0
-    gap = np.bincount(bin_of_row, weight * (confidence - hits), BINS)[used] / total[used]
-    rows = total[used] ** 2 / np.bincount(bin_of_row, np.square(weight), BINS)[used]
-    mean = np.bincount(bin_of_row, weight * confidence, BINS)[used] / total[used]
-    # one pseudo-row at the claimed confidence keeps the variance of a bin without misses above zero
-    rate = np.clip((rows * (mean - gap) + mean) / (rows + 1), 1e-4, 1 - 1e-4)
-    variance = rate * (1 - rate) / rows
-    spread_S1 = np.square(SPREADS)[:, None]
-    log_likelihood = stats.norm.logpdf(gap, 0.0, np.sqrt(spread_S1 + variance)).sum(1)
-    spread_likelihood = np.exp(log_likelihood - log_likelihood.max())
-    rng = np.random.default_rng(0)
-    spread_number = rng.choice(len(SPREADS), POSTERIOR_SAMPLES, p=spread_likelihood / spread_likelihood.sum())
-    shrink = spread_S1[spread_number] / (spread_S1[spread_number] + variance)
-    noise = rng.standard_normal((POSTERIOR_SAMPLES, len(gap)))
-    true_gap = shrink * gap + np.sqrt(shrink * variance) * noise
-    error = np.abs(true_gap) @ (total[used] / total.sum())
-    low, high = np.quantile(error, [(1 - coverage) / 2, (1 + coverage) / 2])
-    return Estimate(value=float(error.mean()), low=float(low), high=float(high), rows=len(confidence))
+    value = float(weight[hits].sum() / weight.sum())
+    unseen = 1 - len(hits) / max(population, len(hits))
+    if not unseen:
+        return Estimate(value=value, low=value, high=value, rows=len(hits))
+    rows = _effective_rows(weight) / unseen
+    low, high = clopper_pearson(value * rows, rows, coverage)
+    return Estimate(value=value, low=low, high=high, rows=len(hits))
 
 
-def calibration_estimates(
-    posterior: np.ndarray, true: np.ndarray, weight: np.ndarray, coverage: float
-) -> dict[str, Estimate]:
-    """Return ``calibration_error``, ``log_loss`` (nats) and ``brier`` (0 to 2) of held-out posteriors.
+def rate(outcome: np.ndarray, prediction: np.ndarray, population: Population, coverage: float) -> Estimate:
+    """Return the rate of `outcome` (n,) bool in the population, with `prediction` (N,) of its probability."""
+    events = int(outcome.sum())
+    if min(events, len(outcome) - events) < LEAST_EVENTS:
+        return share(outcome, population.count, coverage, len(prediction))
+    value, error, degrees = _prediction_powered(
+        outcome.astype(np.float64), prediction.astype(np.float64), population, surprise=1.0
+    )
+    reach = float(stats.t.ppf((1 + coverage) / 2, degrees)) * error
+    return Estimate(
+        value=min(max(value, 0.0), 1.0),
+        low=max(value - reach, 0.0),
+        high=min(value + reach, 1.0),
+        rows=len(outcome),
+    )
 
-    Parameters
-    ----------
-    posterior
-        (n, K) held-out posteriors of trusted rows.
-    true, weight
-        (n,) their true classes and weights.
+
+def _prediction_powered(
+    outcome: np.ndarray, prediction: np.ndarray, population: Population, *, surprise: float
+) -> tuple[float, float, float]:
+    """Return the mean of an outcome over the population, its standard error, and degrees of freedom.
+
+    outcome (n,); prediction (N,); `surprise` as in `mean_and_error`.
     """
-    rows = np.arange(len(true))
-    predicted = posterior.argmax(1)
-    q = posterior.astype(np.float64)
-    loss = -np.log(np.maximum(q[rows, true], PROB_FLOOR))
-    brier = np.square(q).sum(1) - 2 * q[rows, true] + 1
-    return {
-        "calibration_error": corrected_calibration_error(
-            q[rows, predicted], predicted == true, weight, coverage
-        ),
-        "log_loss": mean_estimate(loss, weight, coverage),
-        "brier": mean_estimate(brier, weight, coverage),
-    }
+    verified, weight = prediction[population.rows], population.count / population.count.sum()
+    spread = verified - weight @ verified
+    variance = float(weight @ spread**2)
+    tuned = float(weight @ (spread * outcome)) / variance if variance > 1e-12 else 0.0
+    tuned = min(max(tuned, 0.0), 1.0)
+    mean, error, degrees = mean_and_error(outcome - tuned * verified, population, surprise=surprise)
+    return tuned * float(prediction.mean()) + mean, error, degrees
+
+
+def mean_and_error(
+    values: np.ndarray, population: Population, *, surprise: float = 0.0
+) -> tuple[float, float, float]:
+    """Return the weighted mean of values (n,) of the verified rows, its standard error, and degrees of freedom.
+
+    `surprise` is the size of one value beyond those seen.
+    """
+    weight, rows = population.count / population.count.sum(), _effective_rows(population.count)
+    mean = float(weight @ values)
+    squares = rows * float(weight @ np.square(values - mean)) + surprise**2
+    unseen = max(1 - len(values) / len(population.given), 0.0)
+    return mean, float(np.sqrt(squares / max(rows - 1, 1e-9) / rows * unseen)), max(rows - 1, 1.0)
+
+
+def _effective_rows(weight: np.ndarray) -> float:
+    return float(weight.sum()) ** 2 / float(np.square(weight).sum())
 
 
 # ------------------------------------------------------------------------------------------ of a whole verdict
 
 
-def verdict_estimates(trusted: TrustedRows, held_out: np.ndarray, coverage: float) -> dict[str, Estimate]:
-    """Return the estimates of `labelfix.Verdict` by name, from held-out posteriors (M, K) of the trusted rows."""
-    if not len(trusted):
+def rate_estimates(population: Population, coverage: float) -> dict[str, Estimate]:
+    """Return ``noise_rate``, ``precision`` and ``recall`` of label issues, and ``accuracy`` of predicted labels."""
+    if not len(population.rows):
         return {}
-    predicted = held_out.argmax(1)
-    wrong, flagged = trusted.given != trusted.true, predicted != trusted.given
-    everything = np.ones(len(trusted), bool)
+    hits = population.predicted[population.rows] == population.true
     return {
-        "noise_rate": _share(wrong, everything, trusted, coverage),
-        "precision": _share(wrong, flagged, trusted, coverage),
-        "recall": _share(flagged, wrong, trusted, coverage),
-        "accuracy": _share(predicted == trusted.true, everything, trusted, coverage),
-        **calibration_estimates(held_out, trusted.true, trusted.count, coverage),
+        "noise_rate": _noise_rate(population, coverage),
+        "precision": _noise_rate(population.only(population.is_issue), coverage),
+        "recall": _recall(population, np.ones(len(population.rows), bool), coverage),
+        "accuracy": rate(hits, population.confidence, population, coverage),
     }
 
 
-def _share(hits: np.ndarray, among: np.ndarray, trusted: TrustedRows, coverage: float) -> Estimate:
-    """Estimate the share of `hits` (M,) bool in the set that `among` (M,) bool marks."""
-    return share(hits[among], trusted.count[among], coverage)
-
-
 def estimates_per_class(
-    trusted: TrustedRows, held_out: np.ndarray, classes: tuple[str, ...], coverage: float
+    population: Population, classes: tuple[str, ...], coverage: float
 ) -> dict[str, dict[str, Estimate]]:
     """Return noise rate, precision and recall of every class, as `labelfix.Verdict.per_class`."""
-    estimates: dict[str, dict[str, Estimate]] = {}
-    wrong, flagged = trusted.given != trusted.true, held_out.argmax(1) != trusted.given
-    for k, name in enumerate(classes if len(trusted) else ()):
-        given = trusted.given == k
+    if not len(population.rows):
+        return {}
+    estimates = {}
+    for k, name in enumerate(classes):
+        of_class = population.only(population.given == k)
         estimates[name] = {
-            "noise_rate": _share(wrong, given, trusted, coverage),
-            "precision": _share(wrong, given & flagged, trusted, coverage),
-            "recall": _share(flagged, wrong & (trusted.true == k), trusted, coverage),
+            "noise_rate": _noise_rate(of_class, coverage),
+            "precision": _noise_rate(of_class.only(of_class.is_issue), coverage),
+            "recall": _recall(population, population.true == k, coverage),
         }
     return estimates
+
+
+def _noise_rate(population: Population, coverage: float) -> Estimate:
+    return rate(population.wrong, 1 - population.label_score, population, coverage)
+
+
+def _recall(population: Population, among: np.ndarray, coverage: float) -> Estimate:
+    """Return the share of label issues among wrong labels, of the verified rows that `among` (n,) marks.
+
+    The ratio of two prediction-powered means, linearised, on the logit scale. Of some rows alone, where no
+    prediction says which unverified rows are among them, and with few events: the exact interval.
+    """
+    wrong = population.wrong & among
+    found = wrong & population.is_issue[population.rows]
+    if not among.all() or min(found.sum(), wrong.sum() - found.sum()) < LEAST_EVENTS:
+        return share(found[wrong], population.count[wrong], coverage)
+    chance = (1 - population.label_score).astype(np.float64)
+    part, _, _ = _prediction_powered(
+        found.astype(np.float64), chance * population.is_issue, population, surprise=1.0
+    )
+    whole, _, _ = _prediction_powered(wrong.astype(np.float64), chance, population, surprise=1.0)
+    ratio = min(max(part / whole, 1e-6), 1 - 1e-6)
+    outcome = (found - ratio * wrong) / whole
+    prediction = chance * (population.is_issue - ratio) / whole
+    surprise = max(ratio, 1 - ratio) / whole
+    _, error, degrees = _prediction_powered(outcome, prediction, population, surprise=surprise)
+    reach = float(stats.t.ppf((1 + coverage) / 2, degrees)) * error / (ratio * (1 - ratio))
+    low, high = expit(logit(ratio) - reach), expit(logit(ratio) + reach)
+    return Estimate(value=ratio, low=float(low), high=float(high), rows=int(wrong.sum()))

@@ -23,10 +23,10 @@ __all__ = ["judge"]
 def judge(predictions: "OutOfFoldPredictions", config: VerdictConfig) -> Verdict:
     """Return the verdict on every image, from the calibration set and all predictions."""
     table, rows = predictions.table, predictions.calibration_rows
-    known = np.setdiff1d(
-        table.pairs, rows
-    )  # trusted rows outside of the calibration set took part in training
-    calibration_share = len(rows) / max(len(table.pairs), 1)
+    # trusted rows outside of the calibration set are hand-picked, or took part in training
+    known = np.setdiff1d(table.pairs, rows)
+    sampled = np.flatnonzero(table.is_pair & ~table.is_hand_picked)
+    calibration_share = len(rows) / max(len(sampled), 1)
     judged = verdict(
         predictions.probs,
         table.given,

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from labelfix.errors import InputError
 from labelfix.inputs.readers.arrow import text_array
+from labelfix.inputs.readers.class_labels import with_class_names
 from labelfix.inputs.readers.columns import Problems, find_columns, wanted_columns
 from labelfix.inputs.readers.delimited import read_delimited_whole
 from labelfix.inputs.readers.json_lines import read_json_lines_whole
@@ -61,7 +62,7 @@ def read_whole_table(path: Path) -> WholeTable:
 
 def _read_parquet(path: Path) -> tuple[list[str], list[pa.Array]]:
     with pq.ParquetFile(path) as file:
-        table = file.read()
+        table = with_class_names(file.read())
     return table.column_names, [_as_text(column) for column in table.columns]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from labelfix.inputs.readers.class_labels import with_class_names
 from labelfix.inputs.readers.columns import Problems, RawTable, Wanted, find_columns, finish
 
 __all__ = ["read_memory", "read_parquet", "text_array"]
@@ -19,7 +20,7 @@ def read_parquet(path: Path, name: str, wanted: Wanted, problems: Problems) -> R
             positions = find_columns(name, titles, wanted, problems)
             if positions is None:
                 return None
-            table = file.read(columns=[titles[position] for position in positions.values()])
+            table = with_class_names(file.read(columns=[titles[position] for position in positions.values()]))
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, PermissionError):
             raise
@@ -35,6 +36,8 @@ def read_memory(source: Any, name: str, wanted: Wanted, problems: Problems) -> R
         is_pandas = hasattr(source, "iloc") and hasattr(source, "columns")
         if not is_pandas and not isinstance(source, pa.Table):
             source = pa.table(source)
+        if isinstance(source, pa.Table):
+            source = with_class_names(source)
         titles = [str(title) for title in (source.columns if is_pandas else source.column_names)]
         positions = find_columns(name, titles, wanted, problems)
         if positions is None:

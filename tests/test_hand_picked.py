@@ -1,0 +1,143 @@
+"""Rows that somebody chose: known in the outputs and in training, in no estimate and no promise."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from conftest import TinySet, write_rows
+
+import labelfix
+from labelfix.errors import InputError
+from labelfix.inputs import read_label_table
+from labelfix.inputs.design_weights import HAND_PICKED, RANDOM_SAMPLE, row_counts
+from labelfix.settings import TrustedRole
+from labelfix.system.folds import hash_keys
+from labelfix.training.data_split import split_of_one
+
+K = 4
+
+
+def probabilities(folder: Path, rows: int = 3000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Write a matrix and its labels, 20 % of them wrong; return true and given classes."""
+    rng = np.random.default_rng(seed)
+    true = rng.integers(0, K, rows)
+    given = np.where(rng.random(rows) < 0.2, (true + rng.integers(1, K, rows)) % K, true)
+    sure = rng.beta(6, 1.5, rows)
+    probs = np.full((rows, K), 0.0)
+    probs[np.arange(rows), np.where(rng.random(rows) < sure, true, rng.integers(0, K, rows))] += sure
+    probs += ((1 - sure) / K)[:, None]
+    np.save(folder / "probs.npy", probs / probs.sum(1, keepdims=True))
+    write_rows(folder / "labels.csv", enumerate(given))
+    return true, given
+
+
+def clean(folder: Path, out: str, **more: object) -> labelfix.CleanResult:
+    return labelfix.clean(
+        folder / "probs.npy", folder / "labels.csv", folder / "random.csv", folder / out, report=False, **more
+    )  # type: ignore[arg-type]
+
+
+def test_issues_from_the_top_change_no_estimate(tmp_path: Path) -> None:
+    true, _ = probabilities(tmp_path)
+    rows = np.random.default_rng(1).permutation(3000)[:400]
+    write_rows(tmp_path / "random.csv", ((row, true[row]) for row in rows))
+    first = clean(tmp_path, "first", max_fix_error=0.1)
+    unverified = first.suspects.filter(first.suspects["trusted_label"].is_null())
+    worst = [int(name) for name in unverified["image"].to_pylist()[:150]]
+    picked = write_rows(tmp_path / "picked.csv", ((row, true[row]) for row in worst))
+    second = clean(tmp_path, "second", reviewed=picked, max_fix_error=0.1)
+    mixed = clean(tmp_path, "mixed", trusted_weights=None, reviewed=None, max_fix_error=0.1)
+    assert mixed.summary["estimates"] == first.summary["estimates"]
+    for name in ("noise_rate", "accuracy", "precision", "recall"):
+        # folds follow all trusted labels, so a verdict near a tie may turn
+        assert abs(second.summary["estimates"][name]["rows"] - first.summary["estimates"][name]["rows"]) <= 3
+        assert second.summary["estimates"][name]["value"] == pytest.approx(
+            first.summary["estimates"][name]["value"], abs=0.03
+        )
+    assert second.summary["hand_picked"] == 150
+    assert abs(second.summary["guarantee"]["rows"] - first.summary["guarantee"]["rows"]) <= 3
+    table = second.soft_labels.to_pandas().set_index("image")
+    known = table.loc[[str(row) for row in worst]]
+    assert (known.verified_as == "hand-picked").all()
+    assert (known.predicted_label == [str(true[row]) for row in worst]).all()
+    assert (known.confidence == 1).all()
+    wrong = known[known.given_label != known.predicted_label]
+    assert (wrong.action == "relabel").all()
+    assert (wrong.label_score == 0).all()
+    assert (table.loc[[str(row) for row in rows]].verified_as == "random").all()
+    assert table.verified_as.isna().sum() == 3000 - 550
+    record = json.loads((tmp_path / "second" / "run.json").read_text())
+    assert record["inputs"]["reviewed"] == [str(picked)]
+    assert set(pq.read_table(tmp_path / "second" / "held_out.parquet")["image"].to_pylist()) == {
+        str(r) for r in rows
+    }
+
+
+def test_without_a_sample_nothing_is_calibrated(tmp_path: Path) -> None:
+    true, _ = probabilities(tmp_path, 600)
+    picked = write_rows(tmp_path / "picked.csv", ((row, true[row]) for row in range(80)))
+    result = labelfix.clean(
+        tmp_path / "probs.npy", tmp_path / "labels.csv", out=tmp_path / "out", reviewed=picked, report=False
+    )
+    assert result.summary["calibrated"] is False
+    assert result.summary["estimates"] == {}
+    assert result.soft_labels["verified_as"].to_pylist()[:80] == ["hand-picked"] * 80
+
+
+def test_an_image_of_both_kinds_counts_as_random_and_contradictions_are_faults(tmp_path: Path) -> None:
+    labels = write_rows(tmp_path / "labels.csv", [("a", "x"), ("b", "y"), ("c", "x")])
+    trusted = write_rows(tmp_path / "trusted.csv", [("a", "x")])
+    reviewed = write_rows(tmp_path / "reviewed.csv", [("a", "x"), ("b", "x")])
+    for order in ((trusted, reviewed), ([trusted], [reviewed])):
+        table = read_label_table(labels, *order)
+        assert table.trusted_sample.tolist() == [RANDOM_SAMPLE, HAND_PICKED, 0]
+        assert table.is_hand_picked.tolist() == [False, True, False]
+    wrong = write_rows(tmp_path / "wrong.csv", [("a", "y")])
+    with pytest.raises(InputError, match=r"the trusted label of 'a' is 'y', but 'x' at trusted\.csv"):
+        read_label_table(labels, trusted, wrong)
+
+
+def test_hand_picked_rows_count_for_nothing() -> None:
+    sample = np.array([RANDOM_SAMPLE, HAND_PICKED, 1, HAND_PICKED, 1])
+    counts = row_counts(np.array([1.0, 1.0, 20.0, 1.0, 20.0]), sample, 40)
+    assert counts[[1, 3]].tolist() == [0, 0]
+    np.testing.assert_allclose(
+        counts[[0, 2, 4]], row_counts(np.array([1.0, 20, 20]), np.array([0, 1, 1]), 40)
+    )
+    assert row_counts(np.ones(2), np.full(2, HAND_PICKED), 40).tolist() == [0, 0]
+
+
+def test_one_network_holds_no_hand_picked_row_out() -> None:
+    rng = np.random.default_rng(0)
+    given, trusted = rng.integers(0, K, 300), np.full(300, -1)
+    trusted[:120] = rng.integers(0, K, 120)
+    picked = np.arange(300) < 60
+    split = split_of_one(
+        given, trusted, hash_keys(map(str, range(300)), 0),
+        hand_picked=picked, held_out_share=0.3, role=TrustedRole.META,
+    )  # fmt: skip
+    assert len(split.held_out) == 18
+    assert not picked[split.held_out].any()
+    assert set(np.flatnonzero(picked)) <= set(split.meta)
+
+
+def test_heads_learn_from_hand_picked_rows(tiny: TinySet) -> None:
+    options = {"train": "head", "image_size": 32, "folds": 3, "workers": 0, "report": False}
+    random, picked = tiny.trusted_rows[:12], tiny.trusted_rows[12:]
+    trusted = tiny.write("random.csv", random, tiny.true)
+    reviewed = tiny.write("picked.csv", picked, tiny.true)
+    with_them = labelfix.clean(
+        tiny.images,
+        tiny.labels,
+        trusted,
+        tiny.folder / "a",
+        reviewed=reviewed,
+        **options,  # type: ignore[arg-type]
+    )
+    without = labelfix.clean(tiny.images, tiny.labels, trusted, tiny.folder / "b", **options)  # type: ignore[arg-type]
+    assert with_them.summary["estimates"]["noise_rate"]["rows"] == 12
+    others = np.setdiff1d(np.arange(60), tiny.trusted_rows)
+    one, two = (np.stack(r.soft_labels["soft_label"].to_pylist())[others] for r in (with_them, without))
+    assert np.abs(one - two).max() > 1e-3
