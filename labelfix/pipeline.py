@@ -43,7 +43,7 @@ from labelfix.system.clock import Clock
 from labelfix.system.devices import choose_device
 from labelfix.system.progress import Progress, SilentProgress
 from labelfix.system.run_files import HISTORY_FILE
-from labelfix.verdicts import Verdict, judge
+from labelfix.verdicts import Verdict, check_sample, judge
 
 __all__ = ["CleanResult", "Run", "clean", "open_run"]
 
@@ -151,7 +151,10 @@ def clean(
         origin, kind, table, config, run.path, resume=resume, clock=clock, progress=progress
     )
     with clock.time("verdict"):
-        judged = judge(predictions, config.verdict)
+        sample = check_sample(predictions)
+        judged = judge(predictions, config.verdict, sample)
+    if sample is not None and sample.is_remarkable:
+        progress.note(f"warning: {sample.message()}")
     record = {
         "run_id": uuid.uuid4().hex,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -162,8 +165,7 @@ def clean(
     }
     with clock.time("output"):
         tables = _tables(predictions, judged, config, record)
-        lost = len(predictions.quarantine)
-        summary = as_json(summarise(predictions.table, judged, out=run.path, quarantined=lost, clock=clock))
+        summary = as_json(summarise(predictions, judged, sample, out=run.path, clock=clock))
         record |= {"summary": summary, "inputs": input_record(source, kind, labels, trusted, reviewed)}
         record |= {"versions": versions(), "evidence": predictions.record, "weights": judged.weights}
         run.write(tables, as_json(record), kept=(HISTORY_FILE,) if config.train is Train.FULL else ())
@@ -172,9 +174,8 @@ def clean(
     if report:
         write_report(run.path, force=True)
     shown = ("soft_labels", "suspects", "noise_matrix", "quarantine", "annotators")
-    return CleanResult(
-        out=run.path, verdict=judged, summary=summary, **{name: tables.get(name) for name in shown}
-    )
+    fields = {name: tables.get(name) for name in shown}
+    return CleanResult(out=run.path, verdict=judged, summary=summary, **fields)
 
 
 clean.__signature__ = signature_with_options(clean)  # type: ignore[attr-defined]
@@ -206,8 +207,8 @@ def _expected_training(source: Path, trusted: Any, options: dict[str, Any]) -> T
     """
     if options.get("train", Train.AUTO) != Train.AUTO or trusted is None or not source.is_dir():
         return Train.HEAD
-    on_gpu = choose_device(options.get("device", CleanConfig.device)).type == "cuda"
-    return Train.FULL if on_gpu else Train.HEAD
+    device = choose_device(options.get("device", CleanConfig.device))
+    return Train.FULL if device.type == "cuda" else Train.HEAD
 
 
 def _decide_training(
@@ -220,8 +221,8 @@ def _decide_training(
             f"--train full: SOURCE holds {kind}; expected a folder of images. Use --train head."
         )
     if train is Train.AUTO:
-        on_gpu = choose_device(config.device).type == "cuda"
-        train = Train.FULL if kind is Kind.IMAGES and table.any_trusted and on_gpu else Train.HEAD
+        possible = kind is Kind.IMAGES and table.any_trusted
+        train = Train.FULL if possible and choose_device(config.device).type == "cuda" else Train.HEAD
     return CleanConfig.from_options({**options, "train": train})
 
 

@@ -9,14 +9,27 @@ import pytest
 from conftest import TinySet, write_rows
 
 import labelfix
+from labelfix.check import check_run
 from labelfix.errors import InputError
 from labelfix.inputs import read_label_table
 from labelfix.inputs.design_weights import HAND_PICKED, RANDOM_SAMPLE, row_counts
+from labelfix.report.contents import read_contents
+from labelfix.runs.reading import FinishedRun
+from labelfix.runs.summary_text import summary_lines
 from labelfix.settings import TrustedRole
 from labelfix.system.folds import hash_keys
+from labelfix.system.progress import SilentProgress
 from labelfix.training.data_split import split_of_one
 
 K = 4
+
+
+class Said(SilentProgress):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
 
 def probabilities(folder: Path, rows: int = 3000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -141,3 +154,57 @@ def test_heads_learn_from_hand_picked_rows(tiny: TinySet) -> None:
     others = np.setdiff1d(np.arange(60), tiny.trusted_rows)
     one, two = (np.stack(r.soft_labels["soft_label"].to_pylist())[others] for r in (with_them, without))
     assert np.abs(one - two).max() > 1e-3
+
+
+def worst_rows(result: labelfix.CleanResult, count: int) -> list[int]:
+    unverified = result.suspects.filter(result.suspects["trusted_label"].is_null())
+    return [int(name) for name in unverified["image"].to_pylist()[:count]]
+
+
+def test_chosen_rows_that_pose_as_a_random_sample_are_found(tmp_path: Path) -> None:
+    true, _ = probabilities(tmp_path)
+    rows = np.random.default_rng(1).permutation(3000)[:800]
+    write_rows(tmp_path / "random.csv", ((row, true[row]) for row in rows))
+    honest = clean(tmp_path, "honest", max_fix_error=0.4)
+    assert honest.summary["sample"]["kind"] == "random"
+    assert honest.summary["guarantee"]["threshold"] is not None
+    assert not any(name == "NOT RANDOM" for name, _ in summary_lines(honest.summary))
+    write_rows(
+        tmp_path / "random.csv",
+        ((row, true[row]) for row in [*rows, *worst_rows(honest, 60)]),
+    )
+    said = Said()
+    chosen = clean(tmp_path, "chosen", max_fix_error=0.4, progress=said)
+    assert chosen.summary["sample"]["alarm"]
+    assert chosen.summary["guarantee"] is None
+    assert any("most suspicious rows" in note and "--reviewed" in note for note in said.notes)
+    assert "--reviewed" in dict(summary_lines(chosen.summary))["NOT RANDOM"]
+    limits = {"max_noise": 1.0, "max_calibration_error": 1.0, "per_class": True, "max_fix_error": 0.5}
+    assert check_run(tmp_path / "honest", **limits).passed
+    failed = check_run(tmp_path / "chosen", **limits)
+    assert not any(gate.passed for gate in failed.gates)
+    assert all("not a random sample" in gate.said for gate in failed.gates[:2] + failed.gates[3:])
+    later = check_run(tmp_path / "honest", baseline=tmp_path / "chosen", max_increase=1.0)
+    assert not later.passed
+    notes = read_contents(FinishedRun.open(tmp_path / "chosen"), 10).notes
+    assert chosen.summary["sample"]["message"] in notes
+
+
+def test_a_sample_with_as_many_rows_of_every_class_is_weighted(tmp_path: Path) -> None:
+    """Class 0 has 10 times as many rows as each other, and no noise; the others are half noise."""
+    rng = np.random.default_rng(3)
+    true = rng.choice(K, 4000, p=[10 / 13, 1 / 13, 1 / 13, 1 / 13])
+    given = np.where((true > 0) & (rng.random(4000) < 0.5), 1 + (true + rng.integers(0, 2, 4000)) % 3, true)
+    noise_rate = (given != true).mean()
+    probs = np.full((4000, K), 0.1)
+    probs[np.arange(4000), true] = 0.7
+    np.save(tmp_path / "probs.npy", probs)
+    write_rows(tmp_path / "labels.csv", enumerate(given))
+    rows = np.concatenate([rng.permutation(np.flatnonzero(given == k))[:80] for k in range(K)])
+    write_rows(tmp_path / "random.csv", ((row, true[row]) for row in rows))
+    result = clean(tmp_path, "out")
+    assert result.summary["sample"]["kind"] == "stratified"
+    assert (given[rows] != true[rows]).mean() > 2 * noise_rate
+    estimate = result.summary["estimates"]["noise_rate"]
+    assert estimate["low"] <= noise_rate <= estimate["high"]
+    assert estimate["value"] == pytest.approx(noise_rate, abs=0.02)

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from labelfix.runs.manifest import has_chosen_rows
 from labelfix.runs.reading import FinishedRun
 
 __all__ = ["Comparison", "compare_runs"]
@@ -79,6 +80,8 @@ def compare_runs(run: FinishedRun, baseline: FinishedRun) -> Comparison:
 
 
 def _noise_rate(run: FinishedRun) -> dict[str, Any] | None:
+    if has_chosen_rows(run.summary):
+        return None
     estimate = (run.summary.get("estimates") or {}).get("noise_rate")
     return estimate if estimate is not None and estimate["value"] is not None else None
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from labelfix.check.baseline import Comparison, compare_runs
 from labelfix.errors import SettingError
+from labelfix.runs.manifest import has_chosen_rows
 from labelfix.runs.reading import FinishedRun
 from labelfix.runs.summary_text import rows_html
 from labelfix.settings import Bound, CheckConfig
@@ -132,9 +133,9 @@ def _estimate_gates(summary: dict[str, Any], config: CheckConfig) -> list[Gate]:
             config.max_calibration_error, "calibration_error", "is how far the confidence is off",
         ),
     }  # fmt: skip
-    estimates = summary.get("estimates") or {}
+    chosen, estimates = has_chosen_rows(summary), summary.get("estimates") or {}
     return [
-        _gate(name, "all", limit, estimates.get(key), config.bound, meaning)
+        _gate(name, "all", limit, estimates.get(key), config.bound, meaning, chosen)
         for name, (limit, key, meaning) in limits.items()
         if limit is not None
     ]
@@ -148,17 +149,26 @@ def _class_gates(summary: dict[str, Any], config: CheckConfig) -> tuple[list[Gat
             skipped.append(name)
             continue
         meaning = f"of the labels {name!r} are wrong"
-        gates.append(_gate("max-noise", name, config.max_noise, figures["noise_rate"], config.bound, meaning))
+        estimate, chosen = figures["noise_rate"], has_chosen_rows(summary)
+        gates.append(_gate("max-noise", name, config.max_noise, estimate, config.bound, meaning, chosen))
     return gates, tuple(skipped)
 
 
 def _gate(
-    name: str, subject: str, limit: float, estimate: dict[str, Any] | None, bound: Bound, meaning: str
+    name: str,
+    subject: str,
+    limit: float,
+    estimate: dict[str, Any] | None,
+    bound: Bound,
+    meaning: str,
+    chosen: bool = False,
 ) -> Gate:
-    if estimate is None or estimate["value"] is None:
+    """Return the gate of an estimate; it fails where the trusted rows are `chosen`, which measures nothing."""
+    if chosen or estimate is None or estimate["value"] is None:
+        why = "because the trusted rows are not a random sample" if chosen else "for want of trusted rows"
         return Gate(
             name=name, subject=subject, limit=limit, value=None, low=None, high=None, rows=0, passed=False,
-            said=f"{name}: unknown, for want of trusted rows; at most {limit:.1%} is allowed",
+            said=f"{name}: unknown, {why}; at most {limit:.1%} is allowed",
         )  # fmt: skip
     figure = estimate[str(bound)]
     prefix = {Bound.VALUE: "", Bound.LOW: "at least ", Bound.HIGH: "up to "}[bound]

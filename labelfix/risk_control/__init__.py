@@ -5,6 +5,7 @@
 `p_values`             the exact test, and its power
 `draws`                which verified fixes are a random sample of which unverified ones
 `rows_to_verify`       the rows to verify next
+`random_check`         whether trusted rows look like a random sample
 `systematic_sampling`  samples with known inclusion probabilities
 =====================  ==========================================================================
 """

@@ -5,25 +5,35 @@ import platform
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from labelfix.inputs import LabelTable, as_list
+from labelfix.inputs import as_list
+from labelfix.risk_control.random_check import RandomCheck
 from labelfix.settings import Kind
 from labelfix.system.clock import Clock
 from labelfix.system.hashing import file_sha256
 from labelfix.verdicts.arrays import Verdict
 
-__all__ = ["as_json", "input_record", "summarise", "versions"]
+if TYPE_CHECKING:  # torch is not needed here
+    from labelfix.cross_fitting import OutOfFoldPredictions
+
+__all__ = ["as_json", "has_chosen_rows", "input_record", "summarise", "versions"]
 
 VERSIONED = ("numpy", "pyarrow", "scipy", "scikit-learn", "timm", "torch")
 
 
 def summarise(
-    table: LabelTable, judged: Verdict, *, out: Path, quarantined: int, clock: Clock
+    predictions: "OutOfFoldPredictions",
+    judged: Verdict,
+    sample: RandomCheck | None,
+    *,
+    out: Path,
+    clock: Clock,
 ) -> dict[str, Any]:
     """Return the summary of a run: counts, estimates with intervals, warnings and timings."""
+    table = predictions.table
     untrusted = np.ones(table.num_images, bool)
     untrusted[table.pairs] = False
     actions = np.bincount(judged.action, minlength=3)
@@ -37,11 +47,12 @@ def summarise(
         "hand_picked": int(table.is_hand_picked.sum()),
         "trusted_extra": len(table.extra_trusted),
         "calibrated": bool((table.is_pair & ~table.is_hand_picked).any()),
+        "sample": None if sample is None else _sample_record(sample),
         "suspects": int(judged.is_label_issue.sum()),
         "suspects_untrusted": int(judged.is_label_issue[untrusted].sum()),
         "expected_wrong": float((1 - judged.label_score.astype(np.float64)).sum()),
         "actions": {"keep": int(actions[0]), "relabel": int(actions[1]), "review": int(actions[2])},
-        "quarantined": quarantined,
+        "quarantined": len(predictions.quarantine),
         "ties": table.ties,
         "estimates": dict(judged.estimates),
         "per_class": judged.per_class,
@@ -49,6 +60,11 @@ def summarise(
         "warnings": list(table.warnings),
         "seconds": {**clock.seconds, "total": clock.total()},
     }
+
+
+def has_chosen_rows(summary: dict[str, Any]) -> bool:
+    """Return whether the trusted rows were found not to be a random sample, so that nothing is measured."""
+    return bool((summary.get("sample") or {}).get("alarm"))
 
 
 def input_record(source: Path, kind: Kind, labels: Any, trusted: Any, reviewed: Any = None) -> dict[str, Any]:
@@ -70,6 +86,17 @@ def input_record(source: Path, kind: Kind, labels: Any, trusted: Any, reviewed: 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that results depend on."""
     return {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}}
+
+
+def _sample_record(sample: RandomCheck) -> dict[str, Any]:
+    """Return what the random check found, without the list of its tests, which is long."""
+    return {
+        "alarm": sample.alarm,
+        "kind": sample.kind,
+        "p_value": sample.p_value,
+        "by_group": sample.by_group,
+        "message": sample.message(),
+    }
 
 
 def as_json(value: Any) -> Any:

@@ -23,6 +23,8 @@ def summary_lines(summary: dict[str, Any]) -> list[tuple[str, str]]:
     add("trusted", _trusted(summary))
     if summary["calibrated"]:
         estimates = summary["estimates"]
+        if (summary.get("sample") or {}).get("alarm"):
+            add("NOT RANDOM", summary["sample"]["message"])
         add("noise rate", f"{_interval(estimates['noise_rate'])} of the given labels are wrong")
         add("suspects", f"{summary['suspects']:,} labels, worst first in suspects.parquet")
         add("  precision", f"{_interval(estimates['precision'])} of the suspects are wrong")
@@ -134,7 +136,8 @@ def next_steps(summary: dict[str, Any]) -> list[str]:
         return ["Next: nothing to review; no label is more likely wrong than right."]
     open_report = f"open {summary['out']}/{REPORT_FILE}, or " if _has_report(summary) else ""
     return [
-        f"Next: {open_report}review suspects.parquet from the top; label_score is the chance of being right."
+        f"Next: {open_report}review suspects.parquet from the top; label_score is the chance of being right.",
+        "Hand what you verify there back with --reviewed: rows that were chosen are no random sample.",
     ]
 
 

@@ -14,6 +14,6 @@
 
 from labelfix.verdicts.arrays import Action, Verdict, verdict
 from labelfix.verdicts.estimates import Estimate
-from labelfix.verdicts.judging import judge
+from labelfix.verdicts.judging import check_sample, judge
 
-__all__ = ["Action", "Estimate", "Verdict", "judge", "verdict"]
+__all__ = ["Action", "Estimate", "Verdict", "check_sample", "judge", "verdict"]
