@@ -43,7 +43,7 @@ from labelfix.system.clock import Clock
 from labelfix.system.devices import choose_device
 from labelfix.system.progress import Progress, SilentProgress
 from labelfix.system.run_files import HISTORY_FILE
-from labelfix.verdicts import Verdict, check_sample, judge
+from labelfix.verdicts import Verdict, judge
 
 __all__ = ["CleanResult", "Run", "clean", "open_run"]
 
@@ -151,10 +151,9 @@ def clean(
         origin, kind, table, config, run.path, resume=resume, clock=clock, progress=progress
     )
     with clock.time("verdict"):
-        sample = check_sample(predictions)
-        judged = judge(predictions, config.verdict, sample)
-    if sample is not None and sample.is_remarkable:
-        progress.note(f"warning: {sample.message()}")
+        judged = judge(predictions, config.verdict)
+    if judged.sample is not None and judged.sample.is_remarkable:
+        progress.note(f"warning: {judged.sample.message()}")
     record = {
         "run_id": uuid.uuid4().hex,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -165,7 +164,7 @@ def clean(
     }
     with clock.time("output"):
         tables = _tables(predictions, judged, config, record)
-        summary = as_json(summarise(predictions, judged, sample, out=run.path, clock=clock))
+        summary = as_json(summarise(predictions, judged, out=run.path, clock=clock))
         record |= {"summary": summary, "inputs": input_record(source, kind, labels, trusted, reviewed)}
         record |= {"versions": versions(), "evidence": predictions.record, "weights": judged.weights}
         run.write(tables, as_json(record), kept=(HISTORY_FILE,) if config.train is Train.FULL else ())

@@ -16,9 +16,10 @@ from labelfix.inputs.design_weights import HAND_PICKED, RANDOM_SAMPLE, row_count
 from labelfix.report.contents import read_contents
 from labelfix.runs.reading import FinishedRun
 from labelfix.runs.summary_text import summary_lines
-from labelfix.settings import TrustedRole
+from labelfix.settings import TrustedRole, VerdictConfig
 from labelfix.system.folds import hash_keys
 from labelfix.system.progress import SilentProgress
+from labelfix.verdicts import Action
 from labelfix.training.data_split import split_of_one
 
 K = 4
@@ -70,6 +71,7 @@ def test_issues_from_the_top_change_no_estimate(tmp_path: Path) -> None:
             first.summary["estimates"][name]["value"], abs=0.03
         )
     assert second.summary["hand_picked"] == 150
+    assert second.summary["sample"]["kind"] == "random"
     assert abs(second.summary["guarantee"]["rows"] - first.summary["guarantee"]["rows"]) <= 3
     table = second.soft_labels.to_pandas().set_index("image")
     known = table.loc[[str(row) for row in worst]]
@@ -176,7 +178,11 @@ def test_chosen_rows_that_pose_as_a_random_sample_are_found(tmp_path: Path) -> N
     said = Said()
     chosen = clean(tmp_path, "chosen", max_fix_error=0.4, progress=said)
     assert chosen.summary["sample"]["alarm"]
-    assert chosen.summary["guarantee"] is None
+    assert chosen.summary["guarantee"]["threshold"] is None
+    assert "relabel" not in set(
+        chosen.soft_labels.filter(chosen.soft_labels["trusted_label"].is_null())["action"].to_pylist()
+    )
+    assert dict(summary_lines(chosen.summary))["promise"].startswith("none")
     assert any("most suspicious rows" in note and "--reviewed" in note for note in said.notes)
     assert "--reviewed" in dict(summary_lines(chosen.summary))["NOT RANDOM"]
     limits = {"max_noise": 1.0, "max_calibration_error": 1.0, "per_class": True, "max_fix_error": 0.5}
@@ -208,3 +214,34 @@ def test_a_sample_with_as_many_rows_of_every_class_is_weighted(tmp_path: Path) -
     estimate = result.summary["estimates"]["noise_rate"]
     assert estimate["low"] <= noise_rate <= estimate["high"]
     assert estimate["value"] == pytest.approx(noise_rate, abs=0.02)
+
+
+def test_rows_drawn_from_what_a_review_left_are_a_random_sample(tmp_path: Path) -> None:
+    """Among all rows they are too few in the worst ones, which were reviewed before."""
+    true, given = probabilities(tmp_path)
+    probs = np.load(tmp_path / "probs.npy")
+    worst = np.argsort(probs[np.arange(3000), given])[:300]
+    rest = np.random.default_rng(2).permutation(np.setdiff1d(np.arange(3000), worst))[:400]
+    write_rows(tmp_path / "random.csv", ((row, true[row]) for row in rest))
+    picked = write_rows(tmp_path / "picked.csv", ((row, true[row]) for row in worst))
+    assert clean(tmp_path, "without").summary["sample"]["alarm"]
+    assert clean(tmp_path, "with", reviewed=picked).summary["sample"]["kind"] == "random"
+
+
+def test_a_verdict_on_arrays_promises_nothing_on_chosen_rows(tmp_path: Path) -> None:
+    true, given = probabilities(tmp_path)
+    probs = np.load(tmp_path / "probs.npy")
+    config = VerdictConfig(max_fix_error=0.4)
+    order = np.argsort(probs[np.arange(3000), given])
+    rows = np.random.default_rng(1).permutation(3000)[:800]
+    honest = labelfix.verdict(probs, given, rows, true[rows], config=config)
+    assert honest.sample is not None
+    assert honest.sample.kind == "random"
+    assert honest.guarantee is not None
+    assert honest.guarantee.threshold is not None
+    chosen = labelfix.verdict(probs, given, order[:800], true[order[:800]], config=config)
+    assert chosen.sample is not None
+    assert chosen.sample.alarm
+    assert chosen.guarantee is not None
+    assert chosen.guarantee.threshold is None
+    assert not (chosen.action == Action.RELABEL)[order[800:]].any()

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelfix.runs.manifest import has_chosen_rows
 from labelfix.runs.reading import FinishedRun
+from labelfix.runs.summary_text import has_chosen_rows
 
 __all__ = ["Comparison", "compare_runs"]
 

@@ -9,9 +9,8 @@ from typing import Any
 
 from labelfix.check.baseline import Comparison, compare_runs
 from labelfix.errors import SettingError
-from labelfix.runs.manifest import has_chosen_rows
 from labelfix.runs.reading import FinishedRun
-from labelfix.runs.summary_text import rows_html
+from labelfix.runs.summary_text import has_chosen_rows, rows_html
 from labelfix.settings import Bound, CheckConfig
 
 __all__ = ["CheckResult", "Gate", "check_run"]

@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 
 from labelfix.inputs.design_weights import row_counts
 from labelfix.report.annotators import annotator_values, labels_of_images
-from labelfix.runs.manifest import as_json, has_chosen_rows
+from labelfix.runs.manifest import as_json
 from labelfix.runs.reading import FinishedRun, dense_soft_labels, label_codes
+from labelfix.runs.summary_text import has_chosen_rows
 from labelfix.verdicts.estimates import share
 
 __all__ = ["Contents", "read_contents", "reliability_bins"]

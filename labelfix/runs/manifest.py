@@ -19,7 +19,7 @@ from labelfix.verdicts.arrays import Verdict
 if TYPE_CHECKING:  # torch is not needed here
     from labelfix.cross_fitting import OutOfFoldPredictions
 
-__all__ = ["as_json", "has_chosen_rows", "input_record", "summarise", "versions"]
+__all__ = ["as_json", "input_record", "summarise", "versions"]
 
 VERSIONED = ("numpy", "pyarrow", "scipy", "scikit-learn", "timm", "torch")
 
@@ -27,7 +27,6 @@ VERSIONED = ("numpy", "pyarrow", "scipy", "scikit-learn", "timm", "torch")
 def summarise(
     predictions: "OutOfFoldPredictions",
     judged: Verdict,
-    sample: RandomCheck | None,
     *,
     out: Path,
     clock: Clock,
@@ -47,7 +46,7 @@ def summarise(
         "hand_picked": int(table.is_hand_picked.sum()),
         "trusted_extra": len(table.extra_trusted),
         "calibrated": bool((table.is_pair & ~table.is_hand_picked).any()),
-        "sample": None if sample is None else _sample_record(sample),
+        "sample": None if judged.sample is None else _sample_record(judged.sample),
         "suspects": int(judged.is_label_issue.sum()),
         "suspects_untrusted": int(judged.is_label_issue[untrusted].sum()),
         "expected_wrong": float((1 - judged.label_score.astype(np.float64)).sum()),
@@ -60,11 +59,6 @@ def summarise(
         "warnings": list(table.warnings),
         "seconds": {**clock.seconds, "total": clock.total()},
     }
-
-
-def has_chosen_rows(summary: dict[str, Any]) -> bool:
-    """Return whether the trusted rows were found not to be a random sample, so that nothing is measured."""
-    return bool((summary.get("sample") or {}).get("alarm"))
 
 
 def input_record(source: Path, kind: Kind, labels: Any, trusted: Any, reviewed: Any = None) -> dict[str, Any]:

@@ -7,7 +7,12 @@ from typing import Any
 
 from labelfix.system.run_files import REPORT_FILE, RUN_FILE
 
-__all__ = ["next_steps", "rows_html", "summary_html", "summary_lines"]
+__all__ = ["has_chosen_rows", "next_steps", "rows_html", "summary_html", "summary_lines"]
+
+
+def has_chosen_rows(summary: dict[str, Any]) -> bool:
+    """Return whether the trusted rows were found not to be a random sample, so that nothing is measured."""
+    return bool((summary.get("sample") or {}).get("alarm"))
 
 
 def summary_lines(summary: dict[str, Any]) -> list[tuple[str, str]]:
@@ -23,7 +28,7 @@ def summary_lines(summary: dict[str, Any]) -> list[tuple[str, str]]:
     add("trusted", _trusted(summary))
     if summary["calibrated"]:
         estimates = summary["estimates"]
-        if (summary.get("sample") or {}).get("alarm"):
+        if has_chosen_rows(summary):
             add("NOT RANDOM", summary["sample"]["message"])
         add("noise rate", f"{_interval(estimates['noise_rate'])} of the given labels are wrong")
         add("suspects", f"{summary['suspects']:,} labels, worst first in suspects.parquet")
@@ -31,7 +36,8 @@ def summary_lines(summary: dict[str, Any]) -> list[tuple[str, str]]:
         add("  recall", f"{_interval(estimates['recall'])} of the wrong labels are suspects")
         add("calibration", _calibration(estimates))
         if summary.get("guarantee"):
-            add("promise", _promise(summary["guarantee"], summary["suspects"]))
+            promise = _promise(summary["guarantee"], summary["suspects"])
+            add("promise", "none: the trusted rows are not random" if has_chosen_rows(summary) else promise)
     else:
         add("suspects", f"{summary['suspects']:,} labels, worst first in suspects.parquet")
         add("not calibrated", "no sampled trusted labels: nothing here is measured, and nothing is promised")

@@ -6,6 +6,7 @@
 `posterior`        the posterior of every row, cross-fitted
 `estimates`        noise rate, precision, recall and accuracy, each with an interval
 `calibration`      how well probabilities hold
+`sampling`         how rows were verified, and whether a random sample looks like one
 `annotator_votes`  all labels of an image, each weighted by its annotator's reliability
 `dawid_skene`      the reliability of every annotator
 `checks`           the arguments of `labelfix.verdict`, checked
@@ -14,6 +15,6 @@
 
 from labelfix.verdicts.arrays import Action, Verdict, verdict
 from labelfix.verdicts.estimates import Estimate
-from labelfix.verdicts.judging import check_sample, judge
+from labelfix.verdicts.judging import judge
 
-__all__ = ["Action", "Estimate", "Verdict", "check_sample", "judge", "verdict"]
+__all__ = ["Action", "Estimate", "Verdict", "judge", "verdict"]

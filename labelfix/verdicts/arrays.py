@@ -11,7 +11,7 @@ Numpy in, numpy out. N rows, K classes, M trusted rows, E kinds of evidence, F f
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -19,17 +19,26 @@ import numpy as np
 from labelfix.errors import InputError
 from labelfix.inputs.design_weights import HAND_PICKED, RANDOM_SAMPLE, row_counts
 from labelfix.risk_control.promise import Guarantee, find_guarantee
+from labelfix.risk_control.random_check import RandomCheck
 from labelfix.settings import VerdictConfig
 from labelfix.stacking.conditional_logit import Posterior, TrustedRows
 from labelfix.stacking.transition_matrix import NoiseMatrix, Transition, label_counts
 from labelfix.verdicts.calibration import calibration_estimates
 from labelfix.verdicts.checks import check_known, check_labels, check_probs, check_trusted, check_weights
 from labelfix.verdicts.estimates import Estimate, Population, estimates_per_class, rate_estimates
-from labelfix.verdicts.posterior import fit_by_fold, predict_by_fold, trusted_rows_of, verdict_folds
+from labelfix.verdicts.posterior import (
+    content_hashes,
+    fit_by_fold,
+    predict_by_fold,
+    trusted_rows_of,
+    verdict_folds,
+)
+from labelfix.verdicts.sampling import SamplingDesign, check_sample, post_stratified
 
 __all__ = ["Action", "Estimate", "Guarantee", "NoiseMatrix", "Verdict", "verdict"]
 
 PROBS, VOTES = "probs", "votes"
+GIVEN = "given"  # the classifier on given labels alone, where the first one has seen trusted labels
 
 
 class Action(IntEnum):
@@ -76,6 +85,9 @@ class Verdict:
         What is promised of the rows with action ``relabel``; None where no promise was asked for.
     held_out
         (M, K) float32: the held-out posterior of the trusted rows, in their order.
+    sample
+        Whether the random sample looks like one; None without such rows. After an alarm, estimates are of the
+        verified rows, and nothing is promised.
     """
 
     soft_label: np.ndarray
@@ -91,34 +103,7 @@ class Verdict:
     classes: tuple[str, ...]
     guarantee: Guarantee | None = None
     held_out: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class _SamplingDesign:
-    """How verified rows were sampled.
-
-    `weight` and `sample` (the number of the draw) are (M,), of the trusted rows; `frames` are (N,) bool by draw;
-    `known_rows` and `known_sample` are (X,), of the rows that were verified but took part in training.
-    """
-
-    weight: np.ndarray
-    sample: np.ndarray
-    frames: Mapping[int, np.ndarray]
-    known_rows: np.ndarray
-    known_sample: np.ndarray
-
-    @property
-    def num_trained(self) -> dict[int, int]:
-        """Number of a draw, other than the random sample -> how many of its rows took part in training."""
-        draws, counts = np.unique(self.known_sample, return_counts=True)
-        return {d: n for d, n in zip(draws.tolist(), counts.tolist(), strict=True) if d > RANDOM_SAMPLE}
-
-    def frames_of(
-        self, trusted: np.ndarray, unverified: np.ndarray
-    ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """Return which of some rows are in the sampling frame of each draw that has any verified row."""
-        verified = {*self.sample.tolist(), *self.num_trained}
-        return {d: (frame[trusted], frame[unverified]) for d, frame in self.frames.items() if d in verified}
+    sample: RandomCheck | None = None
 
 
 def verdict(
@@ -198,12 +183,16 @@ def verdict(
         trusted_weights, trusted_samples, trusted_frames, rows, len(labels)
     )
     known, known_sample = check_known(known_rows, known_samples, rows, len(labels))
-    design = _SamplingDesign(weight, sample, frames, known, known_sample)
     names = tuple(str(c) for c in classes) if classes is not None else tuple(map(str, range(probs.shape[1])))
     if len(names) != probs.shape[1]:
         raise InputError(f"classes: names {len(names)} classes; probs has {probs.shape[1]} columns.")
+    design = SamplingDesign(rows, weight, sample, frames, known, known_sample)
+    found = check_sample(
+        design, sources.get(GIVEN, sources[PROBS]), labels, content_hashes(sources[PROBS], labels), names
+    )
+    design = post_stratified(design, labels, found)
     fold = verdict_folds(sources[PROBS], labels, rows, true, folds)
-    count = row_counts(weight, sample, len(labels))
+    count = row_counts(design.weight, design.sample, len(labels))
     trusted = trusted_rows_of(list(sources.values()), labels, rows, true, count, fold, VOTES in sources)
     soft_counts = label_counts(sources[PROBS], labels)
     fits = fit_by_fold(trusted, soft_counts, np.unique(fold), config.prior_rows)
@@ -215,7 +204,7 @@ def verdict(
     posterior[rows] = np.eye(probs.shape[1], dtype=np.float32)[true]
     return _finish(
         posterior, held_out, labels, trusted, rows, design, fits, soft_counts, tuple(sources), names, config,
-        population,
+        population, found,
     )  # fmt: skip
 
 
@@ -257,13 +246,14 @@ def _finish(
     labels: np.ndarray,
     trusted: TrustedRows,
     trusted_rows: np.ndarray,
-    design: _SamplingDesign,
+    design: SamplingDesign,
     fits: Mapping[int, Posterior],
     soft_counts: np.ndarray,
     sources: tuple[str, ...],
     classes: tuple[str, ...],
     config: VerdictConfig,
     population: Population,
+    sample: RandomCheck | None,
 ) -> Verdict:
     rows = np.arange(len(labels))
     predicted = posterior.argmax(1).astype(np.int32)
@@ -271,6 +261,8 @@ def _finish(
     confidence = posterior[rows, predicted]
     action = np.where(issue, Action.REVIEW, Action.KEEP).astype(np.int8)
     guarantee = _guarantee(trusted, held_out, confidence, issue, trusted_rows, design, config)
+    if guarantee is not None and sample is not None and sample.alarm:
+        guarantee = replace(guarantee, threshold=None, frames=(), fixes=0, rows_needed=None)
     if guarantee is not None and guarantee.threshold is not None:
         fixed = issue & (confidence >= guarantee.threshold)
         for draw in guarantee.frames:
@@ -292,6 +284,7 @@ def _finish(
         classes=classes,
         guarantee=guarantee,
         held_out=held_out,
+        sample=sample,
     )
 
 
@@ -301,7 +294,7 @@ def _guarantee(
     confidence: np.ndarray,
     issue: np.ndarray,
     trusted_rows: np.ndarray,
-    design: _SamplingDesign,
+    design: SamplingDesign,
     config: VerdictConfig,
 ) -> Guarantee | None:
     """Return what can be promised; `confidence` and `issue` (N,) are of all rows, `held_out` (M, K)."""

@@ -10,7 +10,7 @@ import numpy as np
 from labelfix.stacking import LOG_FLOOR, Posterior, TrustedRows, fit_stacked
 from labelfix.system.folds import assign_folds
 
-__all__ = ["fit_by_fold", "predict_by_fold", "trusted_rows_of", "verdict_folds"]
+__all__ = ["content_hashes", "fit_by_fold", "predict_by_fold", "trusted_rows_of", "verdict_folds"]
 
 ROWS_PER_CHUNK = 65536
 FOLDS = 5
@@ -26,10 +26,10 @@ def verdict_folds(
         return np.asarray(folds)
     strata = np.full(len(labels), -1)
     strata[rows] = true
-    return assign_folds(_content_hashes(probs, labels), strata, FOLDS)
+    return assign_folds(content_hashes(probs, labels), strata, FOLDS)
 
 
-def _content_hashes(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def content_hashes(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return a 64-bit hash (N,) of the content of every row, in float32."""
     factors = np.random.default_rng(0).integers(2**63, size=probs.shape[1], dtype=np.uint64) | np.uint64(1)
     hashes = np.empty(len(labels), np.uint64)

@@ -1,0 +1,101 @@
+"""How the verified rows were sampled, and whether those that are said to be random look like it.
+
+N rows, K classes, M trusted rows, X other verified rows.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from labelfix.inputs.design_weights import RANDOM_SAMPLE
+from labelfix.risk_control.random_check import RandomCheck, SampleKind, check_random
+
+__all__ = ["SamplingDesign", "check_sample", "post_stratified"]
+
+
+@dataclass(frozen=True)
+class SamplingDesign:
+    """How verified rows were sampled.
+
+    `rows`, `weight` and `sample` (the number of the draw) are (M,), of the trusted rows; `frames` are (N,) bool by
+    draw; `known_rows` and `known_sample` are (X,), of the rows that were verified but took part in training.
+    """
+
+    rows: np.ndarray
+    weight: np.ndarray
+    sample: np.ndarray
+    frames: Mapping[int, np.ndarray]
+    known_rows: np.ndarray
+    known_sample: np.ndarray
+
+    @property
+    def num_trained(self) -> dict[int, int]:
+        """Number of a draw, other than the random sample -> how many of its rows took part in training."""
+        draws, counts = np.unique(self.known_sample, return_counts=True)
+        return {d: n for d, n in zip(draws.tolist(), counts.tolist(), strict=True) if d > RANDOM_SAMPLE}
+
+    def frames_of(
+        self, trusted: np.ndarray, unverified: np.ndarray
+    ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Return which of some rows are in the sampling frame of each draw that has any verified row."""
+        verified = {*self.sample.tolist(), *self.num_trained}
+        return {d: (frame[trusted], frame[unverified]) for d, frame in self.frames.items() if d in verified}
+
+
+def check_sample(
+    design: SamplingDesign, probs: np.ndarray, labels: np.ndarray, ties: np.ndarray, classes: Sequence[str]
+) -> RandomCheck | None:
+    """Return whether the rows of the random sample look like one; None where there are none.
+
+    There are two ways to an honest sample: rows drawn from all rows, before or after others were verified, or from
+    the rows that were not verified in another way. There is an alarm only where both are ruled out. The second one
+    is also right where `probs` have seen the trusted labels of the known rows.
+
+    Parameters
+    ----------
+    probs
+        (N, K) out-of-fold probabilities that use no trusted label, but for those of `known_rows`.
+    labels, ties
+        (N,) given labels, and hashes of the rows.
+    classes
+        (K,) names.
+    """
+    numbers = np.arange(len(labels))
+    score = 1 - probs[numbers, labels].astype(np.float64)
+    issue = probs.argmax(1) != labels
+
+    def check(frame: np.ndarray, drawn: np.ndarray) -> RandomCheck:
+        return check_random(
+            score[frame], labels[frame], np.searchsorted(frame, drawn),
+            issue=issue[frame], ties=ties[frame], classes=classes,
+        )  # fmt: skip
+
+    trusted = design.rows[design.sample == RANDOM_SAMPLE]
+    known = design.known_rows[design.known_sample == RANDOM_SAMPLE]
+    if not len(trusted):
+        return None
+    found = check(numbers, np.concatenate([trusted, known]))
+    others = np.setdiff1d(np.concatenate([design.rows, design.known_rows]), trusted)
+    if not found.alarm or not len(others):
+        return found
+    among_others = check(np.setdiff1d(numbers, others), trusted)
+    return found if among_others.alarm else among_others
+
+
+def post_stratified(design: SamplingDesign, labels: np.ndarray, found: RandomCheck | None) -> SamplingDesign:
+    """Return the design with a stratified sample as a draw of its own, weighted by given class."""
+    if found is None or found.kind is not SampleKind.STRATIFIED:
+        return design
+    number = max([*design.sample.tolist(), *design.known_sample.tolist(), *design.frames]) + 1
+    at_random = design.sample == RANDOM_SAMPLE
+    inclusion = np.array(found.inclusion)[labels[design.rows[at_random]]]
+    weight = design.weight.copy()
+    weight[at_random] = len(labels) * (1 / inclusion) / (1 / inclusion).sum()
+    known_at_random = design.known_sample == RANDOM_SAMPLE
+    return replace(
+        design,
+        weight=weight,
+        sample=np.where(at_random, number, design.sample),
+        known_sample=np.where(known_at_random, number, design.known_sample),
+    )
