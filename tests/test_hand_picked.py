@@ -1,6 +1,7 @@
 """Rows that somebody chose: known in the outputs and in training, in no estimate and no promise."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,15 @@ from labelfix.errors import InputError
 from labelfix.inputs import read_label_table
 from labelfix.inputs.design_weights import HAND_PICKED, RANDOM_SAMPLE, row_counts
 from labelfix.report.contents import read_contents
+from labelfix.risk_control.random_check import RandomCheck, SampleKind
 from labelfix.runs.reading import FinishedRun
 from labelfix.runs.summary_text import summary_lines
 from labelfix.settings import TrustedRole, VerdictConfig
 from labelfix.system.folds import hash_keys
 from labelfix.system.progress import SilentProgress
-from labelfix.verdicts import Action
 from labelfix.training.data_split import split_of_one
+from labelfix.verdicts import Action
+from labelfix.verdicts.sampling import SamplingDesign, post_stratified
 
 K = 4
 
@@ -214,6 +217,30 @@ def test_a_sample_with_as_many_rows_of_every_class_is_weighted(tmp_path: Path) -
     estimate = result.summary["estimates"]["noise_rate"]
     assert estimate["low"] <= noise_rate <= estimate["high"]
     assert estimate["value"] == pytest.approx(noise_rate, abs=0.02)
+    held_out = labelfix.verdict(probs, given, rows, true[rows]).held_out
+    assert held_out is not None
+    loss = -np.log(held_out[np.arange(len(rows)), true[rows]].astype(np.float64))
+    weight = (np.bincount(given) / 80)[given[rows]]
+    estimate = labelfix.verdict(probs, given, rows, true[rows]).estimates["log_loss"]
+    assert estimate.value == pytest.approx((weight @ loss) / weight.sum(), rel=1e-6)
+    assert estimate.value != pytest.approx(loss.mean(), rel=0.1)
+
+
+def test_weights_of_a_stratified_sample_are_rows_per_verified_row() -> None:
+    labels = np.repeat([0, 1, 2], [100, 50, 10])
+    rows = np.array([0, 1, 2, 3, 100, 101, 159])
+    design = SamplingDesign(
+        rows=rows, weight=np.ones(7), sample=np.array([0, 0, 0, 0, 0, 0, 2]),
+        frames={}, known_rows=np.array([150]), known_sample=np.array([0]),
+    )  # fmt: skip
+    found = RandomCheck(alarm=False, kind=SampleKind.STRATIFIED, p_value=0.0, worst="", tests=())
+    weighted = post_stratified(design, labels, replace(found, inclusion=(0.04, 0.08, 0.1)))
+    assert weighted.sample.tolist() == [3, 3, 3, 3, 3, 3, 2]
+    assert weighted.known_sample.tolist() == [3]
+    assert weighted.weight[4] == pytest.approx(weighted.weight[0] / 2)
+    assert weighted.weight[:6].sum() == pytest.approx(160)
+    assert weighted.weight[6] == 1
+    assert post_stratified(design, labels, replace(found, kind=SampleKind.RANDOM)) is design
 
 
 def test_rows_drawn_from_what_a_review_left_are_a_random_sample(tmp_path: Path) -> None:
