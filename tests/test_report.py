@@ -395,3 +395,20 @@ def test_who_gave_the_label_is_said(tiny: TinySet, browser: Any) -> None:
     row.click()
     assert f"by {giver}." in watched.page.locator("#detail").inner_text()
     watched.check(out / "report.html")
+
+
+def test_chosen_rows_are_said_above_the_figures_and_nothing_is_promised(tmp_path: Path, browser: Any) -> None:
+    rng = np.random.default_rng(0)
+    true = rng.integers(0, 3, 600)
+    wrong = rng.random(600) < 0.2
+    given = np.where(wrong, (true + 1) % 3, true)
+    np.save(tmp_path / "p.npy", 0.1 + 0.7 * np.eye(3)[true])
+    labels = write_rows(tmp_path / "labels.csv", enumerate(given))
+    chosen = write_rows(tmp_path / "chosen.csv", [(row, true[row]) for row in np.flatnonzero(wrong)[:60]])
+    out = labelfix.clean(tmp_path / "p.npy", labels, chosen, tmp_path / "out", max_fix_error=0.5).out
+    watched = Watched(browser, out / "report.html", width=390)
+    first = watched.page.locator(".note").first
+    assert "not a random sample: 60 of 60 trusted rows are among the" in first.inner_text()
+    assert first.bounding_box()["y"] < watched.page.locator(".figures").bounding_box()["y"]
+    assert "romise that" not in watched.page.locator("main").inner_text()
+    watched.check(out / "report.html")

@@ -16,7 +16,6 @@ from labelfix.inputs.design_weights import row_counts
 from labelfix.report.annotators import annotator_values, labels_of_images
 from labelfix.runs.manifest import as_json
 from labelfix.runs.reading import FinishedRun, dense_soft_labels, label_codes
-from labelfix.runs.summary_text import has_chosen_rows
 from labelfix.verdicts.estimates import share
 
 __all__ = ["Contents", "read_contents", "reliability_bins"]
@@ -85,13 +84,7 @@ def read_contents(run: FinishedRun, limit: int) -> Contents:
         "suspects": issue_columns,
         "quarantine": _quarantine(run),
     }
-    notes = (*_sample_notes(summary), *notes, *annotator_notes)
-    return Contents(values=as_json(values), pictured=pictured, notes=notes)
-
-
-def _sample_notes(summary: dict[str, Any]) -> tuple[str, ...]:
-    """Return what is wrong with the sample of trusted rows, which concerns every figure of the page."""
-    return (summary["sample"]["message"],) if has_chosen_rows(summary) else ()
+    return Contents(values=as_json(values), pictured=pictured, notes=(*notes, *annotator_notes))
 
 
 def _codes(table: pa.Table, column: str, run: FinishedRun) -> np.ndarray:

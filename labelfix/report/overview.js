@@ -24,7 +24,7 @@ function headline() {
 
 function promise() {
   const g = summary.guarantee;
-  if (!g) return null;
+  if (!g || summary.sample?.alarm) return null;
   const wanted = `at most ${percent(g.max_fix_error)} of the automatic fixes are wrong`;
   if (g.threshold != null) return note(`Promised: ${wanted} (${percent(g.coverage, 0)} sure). It holds for ${plural(g.fixes, "label", "labels")}, from a confidence of ${percent(g.threshold)} on${g.frames?.length ? ", of those that labelfix next drew from" : ""}${g.exact !== false ? "" : ", if the error rate is the same at similar confidence and never lower at lower confidence"}.`);
   if (!summary.suspects) return null;
@@ -143,7 +143,7 @@ function overview() {
   return [
     el("h1", {}, "What the labels are worth"),
     el("p", { class: "lead" }, `${plural(summary.images, "image", "images")} in ${plural(CLASSES.length, "class", "classes")}, ${plural(summary.trusted_pairs, "label", "labels")} verified.`),
-    headline(), promise(), ...summary.warnings.map(note), ...DATA.notes.map(note),
+    summary.sample?.alarm ? note(summary.sample.message) : null, headline(), promise(), ...summary.warnings.map(note), ...DATA.notes.map(note),
     matrixSection(), classSection(), people, confidenceSection(), trainingSection(), evidenceSection(), runSection(),
   ];
 }
