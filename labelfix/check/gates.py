@@ -142,14 +142,15 @@ def _estimate_gates(summary: dict[str, Any], config: CheckConfig) -> list[Gate]:
 
 def _class_gates(summary: dict[str, Any], config: CheckConfig) -> tuple[list[Gate], tuple[str, ...]]:
     assert config.max_noise is not None
-    gates, skipped = [], []
+    gates, skipped, chosen = [], [], has_chosen_rows(summary)
     for name, figures in (summary.get("per_class") or {}).items():
         if figures["noise_rate"]["rows"] == 0:
             skipped.append(name)
             continue
         meaning = f"of the labels {name!r} are wrong"
-        estimate, chosen = figures["noise_rate"], has_chosen_rows(summary)
-        gates.append(_gate("max-noise", name, config.max_noise, estimate, config.bound, meaning, chosen))
+        gates.append(
+            _gate("max-noise", name, config.max_noise, figures["noise_rate"], config.bound, meaning, chosen)
+        )
     return gates, tuple(skipped)
 
 

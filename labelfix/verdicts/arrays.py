@@ -26,13 +26,7 @@ from labelfix.stacking.transition_matrix import NoiseMatrix, Transition, label_c
 from labelfix.verdicts.calibration import calibration_estimates
 from labelfix.verdicts.checks import check_known, check_labels, check_probs, check_trusted, check_weights
 from labelfix.verdicts.estimates import Estimate, Population, estimates_per_class, rate_estimates
-from labelfix.verdicts.posterior import (
-    content_hashes,
-    fit_by_fold,
-    predict_by_fold,
-    trusted_rows_of,
-    verdict_folds,
-)
+from labelfix.verdicts.posterior import fit_by_fold, predict_by_fold, trusted_rows_of, verdict_folds
 from labelfix.verdicts.sampling import SamplingDesign, check_sample, post_stratified
 
 __all__ = ["Action", "Estimate", "Guarantee", "NoiseMatrix", "Verdict", "verdict"]
@@ -187,9 +181,7 @@ def verdict(
     if len(names) != probs.shape[1]:
         raise InputError(f"classes: names {len(names)} classes; probs has {probs.shape[1]} columns.")
     design = SamplingDesign(rows, weight, sample, frames, known, known_sample)
-    found = check_sample(
-        design, sources.get(GIVEN, sources[PROBS]), labels, content_hashes(sources[PROBS], labels), names
-    )
+    found = check_sample(design, sources.get(GIVEN, sources[PROBS]), labels, names)
     design = post_stratified(design, labels, found)
     fold = verdict_folds(sources[PROBS], labels, rows, true, folds)
     count = row_counts(design.weight, design.sample, len(labels))

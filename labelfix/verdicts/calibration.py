@@ -6,7 +6,7 @@ n verified rows, N rows, K classes.
 import numpy as np
 from scipy import stats
 
-from labelfix.verdicts.estimates import Estimate, Population, mean_and_error, rate
+from labelfix.verdicts.estimates import Estimate, Population, mean_and_reach, rate
 
 __all__ = ["calibration_error", "calibration_estimates"]
 
@@ -92,6 +92,5 @@ def _mean(values: np.ndarray, population: Population, coverage: float, *, surpri
     """Return the mean of values (n,) of the verified rows, at least 0, with its interval from Student's t."""
     if len(values) < 2:
         return Estimate(value=float("nan"), low=float("nan"), high=float("nan"), rows=len(values))
-    value, error, degrees = mean_and_error(values, population, surprise=surprise)
-    reach = float(stats.t.ppf((1 + coverage) / 2, degrees)) * error
+    value, reach = mean_and_reach(values, population, coverage, surprise=surprise)
     return Estimate(value=value, low=max(value - reach, 0.0), high=value + reach, rows=len(values))

@@ -24,12 +24,14 @@ import numpy as np
 from scipy import stats
 from scipy.special import expit, logit
 
+from labelfix.inputs.design_weights import effective_rows
+
 __all__ = [
     "Estimate",
     "Population",
     "clopper_pearson",
     "estimates_per_class",
-    "mean_and_error",
+    "mean_and_reach",
     "rate",
     "rate_estimates",
     "share",
@@ -126,7 +128,7 @@ def share(hits: np.ndarray, weight: np.ndarray, coverage: float, population: flo
     unseen = 1 - len(hits) / max(population, len(hits))
     if not unseen:
         return Estimate(value=value, low=value, high=value, rows=len(hits))
-    rows = _effective_rows(weight) / unseen
+    rows = effective_rows(weight) / unseen
     low, high = clopper_pearson(value * rows, rows, coverage)
     return Estimate(value=value, low=low, high=high, rows=len(hits))
 
@@ -136,10 +138,9 @@ def rate(outcome: np.ndarray, prediction: np.ndarray, population: Population, co
     events = int(outcome.sum())
     if min(events, len(outcome) - events) < LEAST_EVENTS:
         return share(outcome, population.count, coverage, len(prediction))
-    value, error, degrees = _prediction_powered(
-        outcome.astype(np.float64), prediction.astype(np.float64), population, surprise=1.0
+    value, reach = _prediction_powered(
+        outcome.astype(np.float64), prediction.astype(np.float64), population, coverage, surprise=1.0
     )
-    reach = float(stats.t.ppf((1 + coverage) / 2, degrees)) * error
     return Estimate(
         value=min(max(value, 0.0), 1.0),
         low=max(value - reach, 0.0),
@@ -149,37 +150,34 @@ def rate(outcome: np.ndarray, prediction: np.ndarray, population: Population, co
 
 
 def _prediction_powered(
-    outcome: np.ndarray, prediction: np.ndarray, population: Population, *, surprise: float
-) -> tuple[float, float, float]:
-    """Return the mean of an outcome over the population, its standard error, and degrees of freedom.
+    outcome: np.ndarray, prediction: np.ndarray, population: Population, coverage: float, *, surprise: float
+) -> tuple[float, float]:
+    """Return the mean of an outcome over the population, and half the width of its interval.
 
-    outcome (n,); prediction (N,); `surprise` as in `mean_and_error`.
+    outcome (n,); prediction (N,); `surprise` as in `mean_and_reach`.
     """
     verified, weight = prediction[population.rows], population.count / population.count.sum()
     spread = verified - weight @ verified
     variance = float(weight @ spread**2)
     tuned = float(weight @ (spread * outcome)) / variance if variance > 1e-12 else 0.0
     tuned = min(max(tuned, 0.0), 1.0)
-    mean, error, degrees = mean_and_error(outcome - tuned * verified, population, surprise=surprise)
-    return tuned * float(prediction.mean()) + mean, error, degrees
+    mean, reach = mean_and_reach(outcome - tuned * verified, population, coverage, surprise=surprise)
+    return tuned * float(prediction.mean()) + mean, reach
 
 
-def mean_and_error(
-    values: np.ndarray, population: Population, *, surprise: float = 0.0
-) -> tuple[float, float, float]:
-    """Return the weighted mean of values (n,) of the verified rows, its standard error, and degrees of freedom.
+def mean_and_reach(
+    values: np.ndarray, population: Population, coverage: float, *, surprise: float
+) -> tuple[float, float]:
+    """Return the weighted mean of values (n,) of the verified rows, and half the width of its interval (Student).
 
     `surprise` is the size of one value beyond those seen.
     """
-    weight, rows = population.count / population.count.sum(), _effective_rows(population.count)
+    weight, rows = population.count / population.count.sum(), effective_rows(population.count)
     mean = float(weight @ values)
     squares = rows * float(weight @ np.square(values - mean)) + surprise**2
     unseen = max(1 - len(values) / len(population.given), 0.0)
-    return mean, float(np.sqrt(squares / max(rows - 1, 1e-9) / rows * unseen)), max(rows - 1, 1.0)
-
-
-def _effective_rows(weight: np.ndarray) -> float:
-    return float(weight.sum()) ** 2 / float(np.square(weight).sum())
+    error = float(np.sqrt(squares / max(rows - 1, 1e-9) / rows * unseen))
+    return mean, float(stats.t.ppf((1 + coverage) / 2, max(rows - 1, 1.0))) * error
 
 
 # ------------------------------------------------------------------------------------------ of a whole verdict
@@ -230,15 +228,15 @@ def _recall(population: Population, among: np.ndarray, coverage: float) -> Estim
     if not among.all() or min(found.sum(), wrong.sum() - found.sum()) < LEAST_EVENTS:
         return share(found[wrong], population.count[wrong], coverage)
     chance = (1 - population.label_score).astype(np.float64)
-    part, _, _ = _prediction_powered(
-        found.astype(np.float64), chance * population.is_issue, population, surprise=1.0
+    part, _ = _prediction_powered(
+        found.astype(np.float64), chance * population.is_issue, population, coverage, surprise=1.0
     )
-    whole, _, _ = _prediction_powered(wrong.astype(np.float64), chance, population, surprise=1.0)
+    whole, _ = _prediction_powered(wrong.astype(np.float64), chance, population, coverage, surprise=1.0)
     ratio = min(max(part / whole, 1e-6), 1 - 1e-6)
     outcome = (found - ratio * wrong) / whole
     prediction = chance * (population.is_issue - ratio) / whole
     surprise = max(ratio, 1 - ratio) / whole
-    _, error, degrees = _prediction_powered(outcome, prediction, population, surprise=surprise)
-    reach = float(stats.t.ppf((1 + coverage) / 2, degrees)) * error / (ratio * (1 - ratio))
+    _, reach = _prediction_powered(outcome, prediction, population, coverage, surprise=surprise)
+    reach /= ratio * (1 - ratio)
     low, high = expit(logit(ratio) - reach), expit(logit(ratio) + reach)
     return Estimate(value=ratio, low=float(low), high=float(high), rows=int(wrong.sum()))

@@ -10,6 +10,7 @@ import numpy as np
 
 from labelfix.inputs.design_weights import RANDOM_SAMPLE
 from labelfix.risk_control.random_check import RandomCheck, SampleKind, check_random
+from labelfix.verdicts.posterior import content_hashes
 
 __all__ = ["SamplingDesign", "check_sample", "post_stratified"]
 
@@ -44,7 +45,7 @@ class SamplingDesign:
 
 
 def check_sample(
-    design: SamplingDesign, probs: np.ndarray, labels: np.ndarray, ties: np.ndarray, classes: Sequence[str]
+    design: SamplingDesign, probs: np.ndarray, labels: np.ndarray, classes: Sequence[str]
 ) -> RandomCheck | None:
     """Return whether the rows of the random sample look like one; None where there are none.
 
@@ -56,12 +57,16 @@ def check_sample(
     ----------
     probs
         (N, K) out-of-fold probabilities that use no trusted label, but for those of `known_rows`.
-    labels, ties
-        (N,) given labels, and hashes of the rows.
+    labels
+        (N,) given labels.
     classes
         (K,) names.
     """
-    numbers = np.arange(len(labels))
+    trusted = design.rows[design.sample == RANDOM_SAMPLE]
+    known = design.known_rows[design.known_sample == RANDOM_SAMPLE]
+    if not len(trusted):
+        return None
+    numbers, ties = np.arange(len(labels)), content_hashes(probs, labels)
     score = 1 - probs[numbers, labels].astype(np.float64)
     issue = probs.argmax(1) != labels
 
@@ -71,10 +76,6 @@ def check_sample(
             issue=issue[frame], ties=ties[frame], classes=classes,
         )  # fmt: skip
 
-    trusted = design.rows[design.sample == RANDOM_SAMPLE]
-    known = design.known_rows[design.known_sample == RANDOM_SAMPLE]
-    if not len(trusted):
-        return None
     found = check(numbers, np.concatenate([trusted, known]))
     others = np.setdiff1d(np.concatenate([design.rows, design.known_rows]), trusted)
     if not found.alarm or not len(others):
