@@ -39,6 +39,7 @@ __all__ = [
     "export_run",
     "open_run",
     "read_label_table",
+    "sample",
     "verdict",
 ]
 
@@ -61,12 +62,14 @@ _HOME_OF = {
     "export_run": "labelfix.export",
     "open_run": "labelfix.pipeline",
     "read_label_table": "labelfix.inputs",
+    "sample": "labelfix.drawing",
     "verdict": "labelfix.verdicts",
 }
 
 if TYPE_CHECKING:
     from labelfix.audit import audit_run
     from labelfix.check import check_run
+    from labelfix.drawing import sample
     from labelfix.errors import (
         BackboneError,
         InputError,

@@ -7,6 +7,7 @@ Every stage is a function of its own that can be called from Python; what passes
 
 import os
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ import labelfix
 from labelfix.audit import Audit, annotator_tables, audit_run
 from labelfix.check import CheckResult, check_run
 from labelfix.cross_fitting import OutOfFoldPredictions, predict_out_of_fold
+from labelfix.drawing import Verification, draw_next
 from labelfix.errors import SettingError
 from labelfix.export import ExportResult, export_run
 from labelfix.images.folder import ImageFolder
@@ -25,7 +27,7 @@ from labelfix.inputs import LabelTable, lexical_keys, read_label_table
 from labelfix.inputs.matrices import Matrix, infer_kind, read_matrix
 from labelfix.report import WrittenReport, write_report
 from labelfix.report.neighbours import issue_neighbours
-from labelfix.risk_control import Verification, plan_verification, write_verification
+from labelfix.runs.certificate import certificate
 from labelfix.runs.directory import RunDirectory
 from labelfix.runs.manifest import as_json, input_record, summarise, versions
 from labelfix.runs.reading import FinishedRun
@@ -46,8 +48,6 @@ from labelfix.system.run_files import HISTORY_FILE
 from labelfix.verdicts import Verdict, judge
 
 __all__ = ["CleanResult", "Run", "clean", "open_run"]
-
-DEFAULT_FIX_ERROR = 0.05
 
 PathLike = str | os.PathLike[str]
 
@@ -93,6 +93,7 @@ def clean(
     out: PathLike = "labelfix-out",
     *,
     reviewed: Any = None,
+    draws: Sequence[PathLike] = (),
     force: bool = False,
     resume: bool = False,
     report: bool = True,
@@ -116,6 +117,8 @@ def clean(
     reviewed
         As `trusted`, for images that somebody chose, such as label issues from the top: known labels, in outputs
         and training, and in no estimate and no promise.
+    draws
+        Records of draws, or folders of them; those beside the trusted tables and in `out` are found by themselves.
     force
         Replace the run that `out` holds.
     resume
@@ -143,7 +146,8 @@ def clean(
     kind = infer_kind(source, config.kind)
     with clock.time("tables"):
         origin = ImageFolder(source) if kind is Kind.IMAGES else read_matrix(source, kind)
-        table = _read_tables(origin, labels, trusted, reviewed, config)
+        places = [*([run.draws] if run.draws.is_dir() else []), *draws]
+        table = _read_tables(origin, labels, trusted, reviewed, places, config)
     for warning in table.warnings:
         progress.note(f"warning: {warning}")
     config = _decide_training(config, chosen, kind, table)
@@ -167,7 +171,10 @@ def clean(
         summary = as_json(summarise(predictions, judged, out=run.path, clock=clock))
         record |= {"summary": summary, "inputs": input_record(source, kind, labels, trusted, reviewed)}
         record |= {"versions": versions(), "evidence": predictions.record, "weights": judged.weights}
-        run.write(tables, as_json(record), kept=(HISTORY_FILE,) if config.train is Train.FULL else ())
+        run.record_draws(answered.draw for answered in table.draws)
+        certified = certificate(record, judged.promises)
+        kept = (HISTORY_FILE,) if config.train is Train.FULL else ()
+        run.write(tables, as_json(record), certificate=certified, kept=kept)
     if config.train is Train.FULL:
         run.discard_checkpoints()
     if report:
@@ -181,7 +188,12 @@ clean.__signature__ = signature_with_options(clean)  # type: ignore[attr-defined
 
 
 def _read_tables(
-    origin: ImageFolder | Matrix, labels: Any, trusted: Any, reviewed: Any, config: CleanConfig
+    origin: ImageFolder | Matrix,
+    labels: Any,
+    trusted: Any,
+    reviewed: Any,
+    draws: Sequence[PathLike],
+    config: CleanConfig,
 ) -> LabelTable:
     return read_label_table(
         labels,
@@ -193,6 +205,7 @@ def _read_tables(
         identify=origin.identify if isinstance(origin, ImageFolder) else lexical_keys,
         skip_missing=config.missing is MissingImages.QUARANTINE,
         trusted_weights=config.trusted_weights,
+        draws=draws,
     )
 
 
@@ -283,45 +296,9 @@ class Run:
         """The label issues, worst first, as in ``suspects.parquet``."""
         return self.finished.table("suspects")
 
-    def next(
-        self,
-        count: int = 100,
-        out: PathLike | None = None,
-        *,
-        max_fix_error: float | None = None,
-        seed: int = 0,
-        force: bool = False,
-    ) -> Verification:
-        """Choose the images whose verification is worth most; write them to the CSV file `out`, if one is named.
-
-        Parameters
-        ----------
-        count
-            How many images.
-        max_fix_error
-            The promise to work towards; None takes that of the run, else 0.05.
-        seed
-            Of the selection.
-        force
-            Replace `out`.
-
-        Raises
-        ------
-        LabelfixError
-            When nothing is left to verify, or `out` cannot be written.
-        """
-        config = self.finished.record["config"]
-        plan = plan_verification(
-            self.soft_labels,
-            count,
-            held_out=self.finished.table("held_out") if self.finished.has("held_out") else None,
-            max_fix_error=max_fix_error or config.get("max_fix_error") or DEFAULT_FIX_ERROR,
-            coverage=config["interval"],
-            seed=seed,
-        )
-        if out is not None:
-            write_verification(plan, out, force=force)
-        return plan
+    def next(self, count: int = 100, out: PathLike | None = None, **options: Any) -> Verification:
+        """Draw what to verify next: `labelfix.drawing.draw_next`."""
+        return draw_next(self.finished, count, out, **options)
 
     def audit(self, *, interval: float | None = None) -> Audit:
         """Audit the annotators: `labelfix.audit_run`."""

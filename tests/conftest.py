@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labelfix.inputs.draw_columns import parse_cell
-
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,11 +38,6 @@ def write_rows(
         writer.writerow(header)
         writer.writerows(rows)
     return path
-
-
-def listed_ids(cells: Iterable[str]) -> list[int]:
-    """Return all identifiers that some cells of the column drawn_from list."""
-    return [number for cell in cells for number in parse_cell(cell)[1]]
 
 
 class TinySet:

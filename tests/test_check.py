@@ -80,7 +80,7 @@ def test_promises(done: tuple[TinySet, Path], tmp_path: Path) -> None:
     assert check_run(kept, max_fix_error=0.2).passed
     assert not check_run(kept, max_fix_error=0.1).passed
     lost = clean(tiny, "lost", max_fix_error=0.001)
-    assert "no fix could be promised" in check_run(lost, max_fix_error=0.2).gates[0].said
+    assert "nothing could be promised" in check_run(lost, max_fix_error=0.2).gates[0].said
 
 
 def test_what_is_not_measured_fails(tiny: TinySet) -> None:

@@ -9,15 +9,13 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from conftest import TinySet, listed_ids
+from conftest import TinySet
 from typer.testing import CliRunner
 
 import labelfix.pipeline
-from labelfix.inputs.draw_columns import image_ids
 from labelfix_cli import app
 
 FAST = ["--train", "head", "--image-size", "32", "--folds", "3", "--workers", "0"]
@@ -186,19 +184,19 @@ def test_bench_speed() -> None:
 
 
 def test_clean_next_clean(tiny: TinySet) -> None:
-    """The table that next writes, filled in, goes back through --trusted and is counted with its weights."""
+    """The table that next writes, filled in from the top, goes back through --trusted."""
     runner, more = CliRunner(), tiny.folder / "next.csv"
     assert runner.invoke(app, command(tiny, "--quiet")).exit_code == 0
-    ask = ["next", str(tiny.folder / "out"), "-n", "10", "--out", str(more)]
+    ask = ["next", str(tiny.folder / "out"), "-n", "5", "--out", str(more)]
     result = runner.invoke(app, ask)
     assert result.exit_code == 0, result.output
-    assert "10 images to verify" in result.stdout
+    assert "5 images to verify" in result.stdout
     with more.open(newline="") as file:
         rows = list(csv.DictReader(file))
     known = {tiny.names[i] for i in tiny.trusted_rows}
     assert not known & {row["image"] for row in rows}
     truth = {name: tiny.classes[k] for name, k in zip(tiny.names, tiny.true, strict=True)}
-    for row in rows[:7]:  # as far as the person came
+    for row in rows[:3]:  # as far as the person came
         row["trusted_label"] = truth[row["image"]]
     with more.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -208,33 +206,69 @@ def test_clean_next_clean(tiny: TinySet) -> None:
     result = runner.invoke(app, again)
     assert result.exit_code == 0, result.output
     summary = json.loads(result.stdout)
-    assert summary["trusted_pairs"] == len(known) + 7
-    assert any("3 of 10 rows have no label yet" in warning for warning in summary["warnings"])
+    assert summary["trusted_pairs"] == len(known) + 3
+    assert any("2 of 5 rows have no label yet" in warning for warning in summary["warnings"])
 
 
-def test_a_promise_is_about_the_fixes_that_next_drew_from(tmp_path: Path) -> None:
-    """Of a draw from all suspects three quarters of the rows are left: they list as large a part of these."""
+def test_sample_clean_next_clean(tmp_path: Path) -> None:
+    """The commands of the README, one after the other, with a person who knows the truth."""
     runner, tiny = CliRunner(), TinySet(tmp_path, rows=360, noise=0.4)
-    tiny.trusted = tiny.write("trusted.csv", tiny.trusted_rows[:30], tiny.true)
+
+    def verify(table: Path) -> None:
+        rows = pd.read_csv(table)
+        rows["trusted_label"] = [tiny.classes[tiny.true[tiny.names.index(name)]] for name in rows["image"]]
+        rows.to_csv(table, index=False)
+
+    first, more = tmp_path / "to-verify.csv", tmp_path / "next.csv"
+    result = runner.invoke(app, ["sample", str(tiny.images), str(tiny.labels), "-n", "60", "-o", str(first)])
+    assert result.exit_code == 0, result.output
+    assert "60 of 360 images to verify" in result.stdout
+    assert "--trusted" in result.stdout
+    verify(first)
+    tiny.trusted = first
     wanted = ("--max-fix-error", "0.15", "--quiet")
     assert runner.invoke(app, command(tiny, *wanted)).exit_code == 0
-    more = tmp_path / "next.csv"
-    ask = ["next", str(tmp_path / "out"), "-n", "60", "--out", str(more), "--quiet"]
-    assert runner.invoke(app, ask).exit_code == 0
-    table = pd.read_csv(more)[:45]
-    table["trusted_label"] = [tiny.classes[tiny.true[tiny.names.index(name)]] for name in table["image"]]
-    table.to_csv(more, index=False)
-    again = command(tiny, "--trusted", str(more), "--force", *wanted, "--json")
-    result = runner.invoke(app, again)
+    ask = ["next", str(tmp_path / "out"), "-n", "60", "--out", str(more), "--show-given"]
+    result = runner.invoke(app, ask)
     assert result.exit_code == 0, result.output
-    promise = json.loads(result.stdout)["guarantee"]
-    assert (promise["frames"], promise["exact"]) == ([1], True)
+    assert "this draw" in result.stdout
+    assert "chance" in result.stdout
+    assert list(pd.read_csv(more).columns) == ["image", "trusted_label", "draw", "given_label", "suggestion"]
+    verify(more)
+    result = runner.invoke(app, command(tiny, "--trusted", str(more), "--force", *wanted, "--json"))
+    assert result.exit_code == 0, result.output
+    (promise,) = json.loads(result.stdout)["promises"]
+    assert promise["exact"]
     rows = pq.read_table(tmp_path / "out" / "soft_labels.parquet").to_pandas()
-    rows = rows[rows.trusted_label.isna() & rows.is_label_issue]
-    fixed = rows.action == "relabel"
-    inside = np.isin(image_ids(rows.image), np.array(listed_ids(table["drawn_from"]), np.uint64))
-    assert 0 < promise["fixes"] == fixed.sum() < (rows.confidence >= promise["threshold"]).sum()
-    assert not (fixed & ~inside).any()
+    fixed = rows[rows.trusted_label.isna() & (rows.action == "relabel")]
+    assert len(fixed) == promise["unverified"] > 0
+    assert rows.verified_as.value_counts().to_dict() == {"drawn": 120}
+    certificate = json.loads((tmp_path / "out" / "certificate.json").read_text())
+    assert certificate["promises"][0]["draw"] == promise["draw"]
+    check = ["check", str(tmp_path / "out"), "--max-fix-error", "15%"]
+    assert runner.invoke(app, check).exit_code == 0
+    assert runner.invoke(app, [*check[:-1], "10%"]).exit_code == 1
+
+
+def test_next_lists_what_a_promise_of_all_labels_leaves_open(tmp_path: Path) -> None:
+    runner, tiny = CliRunner(), TinySet(tmp_path, rows=360, noise=0.4)
+    tiny.trusted = tiny.write("trusted.csv", tiny.trusted_rows, tiny.true)
+    assert runner.invoke(app, command(tiny, "--max-label-error", "0.05")).exit_code == 0
+    ask = [
+        "next",
+        str(tmp_path / "out"),
+        "--for",
+        "label-error",
+        "--out",
+        str(tmp_path / "open.csv"),
+        "--json",
+    ]
+    result = runner.invoke(app, ask)
+    assert result.exit_code == 0, result.output
+    left = json.loads((tmp_path / "out" / "run.json").read_text())["summary"]["promises"][0]["to_verify"]
+    assert json.loads(result.stdout)["rows"] == left == len(pd.read_csv(tmp_path / "open.csv"))
+    both = command(tiny, "--max-label-error", "0.05", "--max-fix-error", "0.05", "--force")
+    assert runner.invoke(app, both).exit_code == 2
 
 
 def test_next_wants_a_finished_run_and_keeps_what_is_there(tiny: TinySet) -> None:

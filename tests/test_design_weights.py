@@ -1,63 +1,10 @@
-"""Samples with known inclusion probabilities, and estimates from several of them together."""
+"""What rows of several draws count for in estimates."""
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from labelfix.inputs.design_weights import effective_rows, pool_weights, row_counts
-from labelfix.risk_control.systematic_sampling import inclusion_probabilities, systematic_sample
 from labelfix.verdicts.estimates import share
-
-
-def hashes(count: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(2**63, size=count, dtype=np.uint64)
-
-
-@given(
-    sizes=st.lists(st.floats(0.0, 1e6), min_size=1, max_size=60),
-    share=st.floats(0.0, 1.0),
-)
-@settings(max_examples=200, deadline=None)
-def test_inclusion_probabilities_sum_to_the_count_and_none_is_above_one(
-    sizes: list[float], share: float
-) -> None:
-    size = np.array(sizes)
-    count = int(share * (size > 0).sum())
-    inclusion = inclusion_probabilities(size, count)
-    assert inclusion.sum() == pytest.approx(count, abs=1e-6)
-    assert inclusion.max(initial=0.0) <= 1.0 + 1e-12
-    assert inclusion.min(initial=0.0) >= 0.0
-    assert (inclusion[size == 0] == 0).all()
-
-
-@pytest.mark.parametrize("sizes", [[2.2e-313], [5e-324, 1e6, 5e-324], [1e6, 5e-324, 1e-300]])
-def test_tiny_sizes_do_not_overflow(sizes: list[float]) -> None:
-    inclusion = inclusion_probabilities(np.array(sizes), len(sizes))
-    np.testing.assert_allclose(inclusion, 1.0)
-
-
-def test_inclusion_probabilities_are_in_proportion_until_one_is_certain() -> None:
-    np.testing.assert_allclose(inclusion_probabilities(np.array([1.0, 2.0, 1.0]), 1), [0.25, 0.5, 0.25])
-    np.testing.assert_allclose(inclusion_probabilities(np.array([8.0, 1.0, 1.0]), 2), [1.0, 0.5, 0.5])
-
-
-def test_a_sample_has_exactly_the_stated_inclusion_probabilities() -> None:
-    inclusion = inclusion_probabilities(np.random.default_rng(0).random(40) ** 3, 7)
-    times = np.zeros(40)
-    for number in range(4000):
-        chosen = systematic_sample(inclusion, hashes(40, number), number)
-        assert len(np.unique(chosen)) == 7
-        times[chosen] += 1
-    error = np.sqrt(np.maximum(inclusion * (1 - inclusion), 1e-3) / 4000)
-    assert (np.abs(times / 4000 - inclusion) < 4.5 * error).all()
-
-
-def test_a_sample_follows_the_rows_and_not_their_places() -> None:
-    inclusion, keys = inclusion_probabilities(np.arange(1.0, 51.0), 10), hashes(50)
-    order = np.random.default_rng(3).permutation(50)
-    sample = systematic_sample(inclusion[order], keys[order], 5)
-    assert set(order[sample]) == set(systematic_sample(inclusion, keys, 5))
 
 
 def test_a_draw_counts_by_the_share_of_the_data_set_that_it_covers() -> None:
@@ -96,10 +43,10 @@ def test_shares_after_a_chosen_draw_are_unbiased_and_their_intervals_hold(length
     aimed_at = np.arange(20_000) < 500
     hits = rng.random(20_000) < np.where(aimed_at, 0.9, 0.1)
     part = rng.random(20_000) < 0.3  # any part of the data set
-    inclusion = inclusion_probabilities(np.where(aimed_at, 0.95 * 100 / 500, 5 / 19_500), 100)
+    inclusion = np.where(aimed_at, 95 / 500, 5 / 19_500)
     found, held = [], 0
-    for number in range(200):
-        second = systematic_sample(inclusion, hashes(20_000, number), number)[:length]
+    for _ in range(200):
+        second = rng.permutation(_systematic(inclusion, rng))[:length]
         rows = np.concatenate([rng.permutation(20_000)[:500], second])
         weight = np.concatenate([np.ones(500), 1 / inclusion[second]])
         sample = np.repeat([0, 1], [500, length])
@@ -109,3 +56,11 @@ def test_shares_after_a_chosen_draw_are_unbiased_and_their_intervals_hold(length
         held += estimate.low <= hits[part].mean() <= estimate.high
     assert np.mean(found) == pytest.approx(hits[part].mean(), abs=4 * np.std(found) / 200**0.5)
     assert held >= 183
+
+
+def _systematic(inclusion: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return row numbers with exactly these inclusion probabilities, which sum to a whole number (Madow 1949)."""
+    order = rng.permutation(len(inclusion))
+    ends = np.cumsum(inclusion[order])
+    marks = rng.random() + np.arange(round(float(ends[-1])))
+    return order[np.minimum(np.searchsorted(ends, marks, side="right"), len(order) - 1)]

@@ -14,13 +14,13 @@ from labelfix.check import check_run
 from labelfix.errors import InputError
 from labelfix.inputs import read_label_table
 from labelfix.inputs.design_weights import HAND_PICKED, RANDOM_SAMPLE, row_counts
-from labelfix.risk_control.random_check import RandomCheck, SampleKind
 from labelfix.runs.summary_text import summary_lines
 from labelfix.settings import TrustedRole, VerdictConfig
 from labelfix.system.folds import hash_keys
 from labelfix.system.progress import SilentProgress
 from labelfix.training.data_split import split_of_one
 from labelfix.verdicts import Action
+from labelfix.verdicts.random_check import RandomCheck, SampleKind
 from labelfix.verdicts.sampling import SamplingDesign, post_stratified
 
 K = 4
@@ -73,7 +73,7 @@ def test_issues_from_the_top_change_no_estimate(tmp_path: Path) -> None:
         )
     assert second.summary["hand_picked"] == 150
     assert second.summary["sample"]["kind"] == "random"
-    assert abs(second.summary["guarantee"]["rows"] - first.summary["guarantee"]["rows"]) <= 3
+    assert abs(second.summary["promises"][0]["looked"] - first.summary["promises"][0]["looked"]) <= 3
     table = second.soft_labels.to_pandas().set_index("image")
     known = table.loc[[str(row) for row in worst]]
     assert (known.verified_as == "hand-picked").all()
@@ -170,7 +170,7 @@ def test_chosen_rows_that_pose_as_a_random_sample_are_found(tmp_path: Path) -> N
     write_rows(tmp_path / "random.csv", ((row, true[row]) for row in rows))
     honest = clean(tmp_path, "honest", max_fix_error=0.4)
     assert honest.summary["sample"]["kind"] == "random"
-    assert honest.summary["guarantee"]["threshold"] is not None
+    assert honest.summary["promises"][0]["size"]
     assert not any(name == "NOT RANDOM" for name, _ in summary_lines(honest.summary))
     write_rows(
         tmp_path / "random.csv",
@@ -179,7 +179,7 @@ def test_chosen_rows_that_pose_as_a_random_sample_are_found(tmp_path: Path) -> N
     said = Said()
     chosen = clean(tmp_path, "chosen", max_fix_error=0.4, progress=said)
     assert chosen.summary["sample"]["alarm"]
-    assert chosen.summary["guarantee"]["threshold"] is None
+    assert not chosen.summary["promises"][0]["size"]
     assert "relabel" not in set(
         chosen.soft_labels.filter(chosen.soft_labels["trusted_label"].is_null())["action"].to_pylist()
     )
@@ -227,7 +227,7 @@ def test_weights_of_a_stratified_sample_are_rows_per_verified_row() -> None:
     rows = np.array([0, 1, 2, 3, 100, 101, 159])
     design = SamplingDesign(
         rows=rows, weight=np.ones(7), sample=np.array([0, 0, 0, 0, 0, 0, 2]),
-        frames={}, known_rows=np.array([150]), known_sample=np.array([0]),
+        known_rows=np.array([150]), known_sample=np.array([0]),
     )  # fmt: skip
     found = RandomCheck(alarm=False, kind=SampleKind.STRATIFIED, p_value=0.0, worst="", tests=())
     weighted = post_stratified(design, labels, replace(found, inclusion=(0.04, 0.08, 0.1)))
@@ -260,11 +260,9 @@ def test_a_verdict_on_arrays_promises_nothing_on_chosen_rows(tmp_path: Path) -> 
     honest = labelfix.verdict(probs, given, rows, true[rows], config=config)
     assert honest.sample is not None
     assert honest.sample.kind == "random"
-    assert honest.guarantee is not None
-    assert honest.guarantee.threshold is not None
+    assert honest.promises[0].size
     chosen = labelfix.verdict(probs, given, order[:800], true[order[:800]], config=config)
     assert chosen.sample is not None
     assert chosen.sample.alarm
-    assert chosen.guarantee is not None
-    assert chosen.guarantee.threshold is None
+    assert not chosen.promises[0].size
     assert not (chosen.action == Action.RELABEL)[order[800:]].any()

@@ -32,6 +32,7 @@ NUMBERS = {
     "labelfix.runs": 10,
     "labelfix.audit": 11,
     "labelfix.check": 11,
+    "labelfix.drawing": 11,
     "labelfix.export": 11,
     "labelfix.report": 11,
     "labelfix.torch_dataset": 11,

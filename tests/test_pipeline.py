@@ -49,6 +49,8 @@ def test_columns_are_the_contract(done: tuple[TinySet, CleanResult]) -> None:
         "action": "dictionary<values=string",
         "trusted_label": "string",
         "verified_as": "string",
+        "promised": "bool",
+        "kept": "bool",
     }
     assert table["image"].to_pylist() == tiny.names
     assert table["given_label"].to_pylist() == [tiny.classes[k] for k in tiny.given]

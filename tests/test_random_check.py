@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from labelfix.risk_control.random_check import RandomCheck, SampleKind, check_random
+from labelfix.verdicts.random_check import RandomCheck, SampleKind, check_random
 
 # ------------------------------------------------------------------------------------------ simulated data sets
 

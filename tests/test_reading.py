@@ -528,7 +528,7 @@ def test_tables_without_weights_are_one_sample_and_each_other_one_is_its_own() -
         ],
     )
     np.testing.assert_array_equal(read.trusted_weight, [1, 12.5, 1, 3])
-    np.testing.assert_array_equal(read.trusted_sample, [0, 1, 0, 2])
+    np.testing.assert_array_equal(read.trusted_sample, [0, 2, 0, 4])
 
 
 def test_rows_of_a_draw_that_nobody_labelled_yet_are_left_out() -> None:

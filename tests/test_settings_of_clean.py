@@ -19,6 +19,7 @@ NOT_SETTINGS = {
     "labels",
     "trusted",
     "reviewed",
+    "draws",
     "out",
     "force",
     "as_json",

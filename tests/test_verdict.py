@@ -13,7 +13,7 @@ from labelfix.settings import VerdictConfig
 from labelfix.stacking.conditional_logit import CandidateModel, TrustedRows, fit_posterior
 from labelfix.stacking.stacking import candidate_models, fit_stacked, stacking_weights
 from labelfix.stacking.transition_matrix import label_counts
-from labelfix.verdicts.arrays import Action
+from labelfix.verdicts.arrays import Action, RandomDraw
 from labelfix.verdicts.calibration import calibration_error
 
 
@@ -213,50 +213,22 @@ def test_rows_known_otherwise_are_no_fixes():
     probs, labels, true, chosen = planted(rows=6000, noise=0.4, sharpness=12.0, trusted=1500)
     held_out, known = chosen[:500], chosen[500:]
     probs[known] = 0.99 * np.eye(5)[true[known]] + 0.002
-    config = VerdictConfig(max_fix_error=0.1)
+    config = VerdictConfig(max_fix_error=0.15)
     result = verdict(probs, labels, held_out, true[held_out], known_rows=known, config=config)
     fixed = result.action == Action.RELABEL
     fixed[chosen] = False
-    assert result.guarantee.fixes == fixed.sum() > 0
+    assert result.promises[0].unverified == fixed.sum() > 0
     others = np.ones(6000, bool)
     others[known] = False
     number = np.cumsum(others) - 1
     alone = verdict(probs[others], labels[others], number[held_out], true[held_out], config=config)
-    assert alone.guarantee.fixes == pytest.approx(result.guarantee.fixes, rel=0.1)
+    assert alone.promises[0].unverified == pytest.approx(result.promises[0].unverified, rel=0.15)
     with pytest.raises(InputError, match="known_samples: 1 values"):
         verdict(probs, labels, held_out, true[held_out], known_rows=known, known_samples=np.array([1]))
     with pytest.raises(InputError, match="known_rows: a row is among the trusted rows"):
         verdict(probs, labels, held_out, true[held_out], known_rows=held_out[:1])
     with pytest.raises(InputError, match="known_rows: values from 6000 to 6000; expected 0 to 5999"):
         verdict(probs, labels, held_out, true[held_out], known_rows=[6000])
-
-
-def test_a_sampling_frame_bounds_the_fixes_and_rows_in_training_count_as_verified_elsewhere():
-    """Random rows and rows from a sampling frame, the surest label issues; some of the latter were trained on."""
-    probs, labels, true, chosen = planted(rows=8000, noise=0.4, sharpness=12.0, trusted=1300)
-    first = verdict(probs, labels, chosen[:80], true[chosen[:80]])
-    issues = np.flatnonzero(first.is_label_issue)
-    frame = np.zeros(8000, bool)
-    frame[issues[np.argsort(-first.confidence[issues])][:1000]] = True
-    drawn = np.setdiff1d(np.flatnonzero(frame), chosen[:80])
-    drawn = np.random.default_rng(0).permutation(drawn)[:300]
-    rows, known = np.concatenate([chosen[:80], drawn[:200]]), drawn[200:]
-    draws = {
-        "trusted_weights": np.repeat([1.0, 4.0], [80, 200]),
-        "trusted_samples": np.repeat([0, 1], [80, 200]),
-        "trusted_frames": {1: frame},
-        "known_rows": known,
-        "config": VerdictConfig(max_fix_error=0.05),
-    }
-    found = verdict(probs, labels, rows, true[rows], known_samples=np.full(100, 1), **draws)
-    fixed = found.action == Action.RELABEL
-    fixed[rows] = fixed[known] = False
-    assert found.guarantee.frames == (1,)
-    assert found.guarantee.exact
-    assert found.guarantee.fixes == fixed.sum() > 300
-    assert not (fixed & ~frame).any()
-    loose = verdict(probs, labels, rows, true[rows], **{**draws, "trusted_frames": None})
-    assert not loose.guarantee.exact
 
 
 def test_every_verified_row_teaches_the_posterior_alike():
@@ -286,10 +258,6 @@ def test_weights_undo_a_biased_choice():
     assert weighted["noise_rate"].low <= fact <= weighted["noise_rate"].high
 
 
-def framed(frame, draw=1):
-    return {"trusted_weights": np.array([2.0]), "trusted_frames": {draw: frame}}
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -309,25 +277,20 @@ def framed(frame, draw=1):
             "draw 0 is a simple random sample, but its weights run from 2 to 5",
         ),
         ({"trusted_samples": np.array([1])}, "trusted_samples: came without trusted_weights"),
-        ({"trusted_frames": {1: np.ones(4, bool)}}, "trusted_frames: came without trusted_weights"),
-        (framed(np.ones(3, bool)), r"draw 1 has shape \(3,\), type bool; expected bool of shape \(4,\)"),
-        (framed([0, 1, 0, 1]), "type int64; expected bool"),
-        (framed([[True], [True, False]]), r"trusted_frames\[1\]: is no array"),
-        (framed(np.ones(4, bool), draw=0), "there is a frame of draw 0; expected integers other than 0"),
-        (framed(np.ones(4, bool), draw=True), "there is a frame of draw True"),
-        (framed(np.ones(4, bool), draw="a"), "there is a frame of draw 'a'"),
-        ({"trusted_weights": [2.0], "trusted_frames": [np.ones(4, bool)]}, "is a list; expected a mapping"),
         ({"trusted_weights": ["heavy"]}, "trusted_weights: shape"),
         ({"trusted_weights": [[2.0]]}, "trusted_weights: shape"),
         ({"trusted_weights": [2.0], "trusted_samples": [1.0]}, "trusted_samples: shape"),
         (
-            {
-                "trusted_rows": np.array([0, 1, 2]),
-                "trusted_labels": np.array([0, 1, 0]),
-                "trusted_weights": np.array([2.0, 5.0, 3.0]),
-                "trusted_frames": {1: np.array([True, False, True, True])},
-            },
-            "inside the frame of draw 1, weights run from 2 to 3",
+            {"trusted_draws": [RandomDraw(rows=np.array([1, 1]), true=np.array([0]))]},
+            "trusted_draws, number 1: 1 classes for 2 rows; expected every row once",
+        ),
+        (
+            {"trusted_draws": [RandomDraw(rows=np.array([1, 4]), true=np.array([0]))]},
+            "trusted_draws, number 1: rows from 1 to 4; expected 0 to 3",
+        ),
+        (
+            {"trusted_draws": [RandomDraw(rows=np.array([1, 2]), true=np.array([-1]))]},
+            "trusted_draws, number 1: true from -1 to -1; expected 0 to 1",
         ),
         ({"evidence": {"other": np.full((3, 2), 0.5)}}, "other: has shape"),
         ({"classes": ["one"]}, "names 1 classes"),
@@ -342,39 +305,6 @@ def test_faults_are_named(change, message):
     }
     with pytest.raises(InputError, match=message):
         verdict(**{**good, **change})
-
-
-# ---------------------------------------------------------------------------------------------------- promises
-
-
-def test_promise_holds_over_draws():
-    """Redraws of the trusted rows: the promised fix error is exceeded in at most 5 % of them, up to noise."""
-    exceeded, made, draws = 0, 0, 30
-    for seed in range(draws):
-        data = _, _, true, chosen = planted(noise=0.4, sharpness=20.0, seed=seed, trusted=600)
-        result = judge(data, config=VerdictConfig(max_fix_error=0.05))
-        fixed = result.action == Action.RELABEL
-        fixed[chosen] = False
-        assert fixed.sum() == result.guarantee.fixes
-        made += bool(fixed.any())
-        exceeded += bool(fixed.any()) and (result.predicted_label != true)[fixed].mean() > 0.05
-    assert made > draws / 2  # a promise that is never made proves nothing
-    assert exceeded <= 5  # binomial(30, .05): 6 or more has a chance below .4 %
-
-
-def test_no_promise_without_trusted_rows():
-    probs, labels, _, _ = planted()
-    nothing = np.empty(0, int)
-    found = verdict(probs, labels, nothing, nothing, config=VerdictConfig(max_fix_error=0.05)).guarantee
-    assert (found.threshold, found.fixes, found.rows) == (None, 0, 0)
-    assert found.rows_needed is None or found.rows_needed <= len(labels)
-
-
-def test_no_promise_from_few_rows_but_how_many_are_needed():
-    result = judge(planted(trusted=60, sharpness=20.0), config=VerdictConfig(max_fix_error=0.05))
-    assert result.guarantee.threshold is None
-    assert result.guarantee.rows_needed > 60
-    assert judge(planted(trusted=60)).guarantee is None
 
 
 # ------------------------------------------------------------------------------------------------------- speed

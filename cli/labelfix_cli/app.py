@@ -14,6 +14,7 @@ from labelfix_cli.demo import demo
 from labelfix_cli.export import export
 from labelfix_cli.next import next_rows
 from labelfix_cli.report import report
+from labelfix_cli.sample import sample
 
 __all__ = ["app", "main"]
 
@@ -47,6 +48,7 @@ def options(
 
 app.command()(clean)
 app.command()(demo)
+app.command()(sample)
 app.command()(export)
 app.command()(report)
 app.command()(audit)

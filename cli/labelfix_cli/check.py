@@ -32,6 +32,9 @@ def check(
     max_fix_error: Annotated[
         str | None, _share_option("The run must promise that at most this share of its fixes is wrong.")
     ] = None,
+    max_label_error: Annotated[
+        str | None, _share_option("The run must promise that at most this share of all labels is wrong.")
+    ] = None,
     max_suspects: Annotated[str | None, _share_option("Share of images whose label is suspected.")] = None,
     max_calibration_error: Annotated[
         str | None, _share_option("How far the confidence is off, on average.")
@@ -65,6 +68,7 @@ def check(
         for name, text in (
             ("max_noise", max_noise),
             ("max_fix_error", max_fix_error),
+            ("max_label_error", max_label_error),
             ("max_suspects", max_suspects),
             ("max_calibration_error", max_calibration_error),
             ("max_quarantined", max_quarantined),

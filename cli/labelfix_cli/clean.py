@@ -62,6 +62,12 @@ def clean(
             "--reviewed",
         ),
     ] = None,
+    draws: Annotated[
+        list[Path] | None,
+        _option(
+            INPUT, "Records of draws, or their folder.  [default: beside --trusted, and in --out]", "--draws"
+        ),
+    ] = None,
     kind: Annotated[Kind, _option(INPUT, "What SOURCE holds.")] = Config.kind,
     classes: Annotated[
         str | None,
@@ -179,6 +185,13 @@ def clean(
         float | None,
         _option(VERDICT, "Relabel only where at most this share is wrong, promised.  [default: no fixes]"),
     ] = VerdictConfig.max_fix_error,
+    max_label_error: Annotated[
+        float | None,
+        _option(
+            VERDICT,
+            "Say which labels a person must verify for at most this share of all to be wrong.  [default: none]",
+        ),
+    ] = VerdictConfig.max_label_error,
 ) -> None:
     """Find and repair the wrong labels of an image data set.
 
@@ -196,6 +209,7 @@ def clean(
             "labels",
             "trusted",
             "reviewed",
+            "draws",
             "out",
             "force",
             "resume",
@@ -226,6 +240,7 @@ def clean(
             trusted or None,
             out,
             reviewed=reviewed or None,
+            draws=draws or (),
             force=force,
             resume=resume,
             report=report,

@@ -86,8 +86,17 @@ def export(
             f"{result.path}/: {result.summary['images']:,} images for {to}, policy {result.summary['policy']}"
         )
         typer.echo(f"actions: {actions or 'none'}; {counts['changed']:,} labels changed")
+        if result.summary["policy"] == Policy.DROP:
+            typer.echo(_class_mix(result.summary["class_mix"]))
         if result.summary["policy"] == Policy.RELABEL and counts["review"]:
             typer.echo(
                 f"{counts['review']:,} suspects keep their label: review them, or run clean with --max-fix-error, "
                 "or export with --min-confidence or --policy soft."
             )
+
+
+def _class_mix(mix: dict[str, tuple[float, float]], shown: int = 3) -> str:
+    """Return the classes whose share dropping changes most."""
+    changed = sorted(mix, key=lambda name: abs(mix[name][1] - mix[name][0]), reverse=True)[:shown]
+    listed = ", ".join(f"{name} {mix[name][0]:.1%} to {mix[name][1]:.1%}" for name in changed)
+    return f"dropping changes the mix of classes: {listed}"

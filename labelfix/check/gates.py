@@ -5,13 +5,17 @@ A gate compares a limit with an estimate on trusted rows. It fails where the run
 
 import os
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labelfix.check.baseline import Comparison, compare_runs
 from labelfix.errors import SettingError
+from labelfix.runs.certificate import how_sure, statement
 from labelfix.runs.reading import FinishedRun
 from labelfix.runs.summary_text import has_chosen_rows, rows_html
 from labelfix.settings import Bound, CheckConfig
+
+if TYPE_CHECKING:
+    from labelfix.risk_control.promise import Promise
 
 __all__ = ["CheckResult", "Gate", "check_run"]
 
@@ -111,8 +115,7 @@ def check_run(
     comparison = None if baseline is None else compare_runs(finished, FinishedRun.open(baseline))
     summary = finished.summary
     gates = _estimate_gates(summary, config) + _count_gates(summary, config)
-    if config.max_fix_error is not None:
-        gates.append(_fix_error_gate(summary.get("guarantee"), config.max_fix_error))
+    gates += _promise_gates(finished.promises, config)
     if config.max_increase is not None and comparison is not None:
         gates.append(_increase_gate(comparison, config.max_increase, config.bound))
     skipped: tuple[str, ...] = ()
@@ -207,25 +210,37 @@ def _count_gates(summary: dict[str, Any], config: CheckConfig) -> list[Gate]:
     return gates
 
 
-def _fix_error_gate(guarantee: dict[str, Any] | None, limit: float) -> Gate:
-    name = "max-fix-error"
-    if guarantee is None:
+def _promise_gates(promises: "tuple[Promise, ...]", config: CheckConfig) -> list[Gate]:
+    """Return the gates of promises; of several lists of fixes, all that are promised have to keep the limit."""
+    limits = {
+        "fixes": ("max-fix-error", config.max_fix_error),
+        "labels": ("max-label-error", config.max_label_error),
+    }
+    gates = []
+    for kind, (name, limit) in limits.items():
+        if limit is not None:
+            asked = [promise for promise in promises if promise.kind == kind]
+            gates.append(_promise_gate(name, kind, limit, asked))
+    return gates
+
+
+def _promise_gate(name: str, kind: str, limit: float, asked: "list[Promise]") -> Gate:
+    made = [promise for promise in asked if promise.size]
+    open_rows = sum(promise.to_verify for promise in made)
+    if not asked:
         message = (
-            f"{name}: the run promises nothing of its fixes; run labelfix clean with "
-            f"--max-fix-error {limit:g}"
+            f"{name}: the run promises nothing of its {kind}; run labelfix clean with --{name} {limit:g}"
         )
         return _exact_gate(name, limit, None, False, message)
-    promised = guarantee["max_fix_error"]
-    if guarantee["threshold"] is None:
-        message = (
-            f"{name}: no fix could be promised at {promised:.1%} with {guarantee['rows']:,} trusted rows"
-        )
+    if not made:
+        rows, promised = max(promise.looked for promise in asked), max(promise.max_error for promise in asked)
+        message = f"{name}: nothing could be promised at {promised:.1%} with {rows:,} verified rows"
         return _exact_gate(name, limit, None, False, message)
-    message = (
-        f"{name}: at most {promised:.1%} of {guarantee['fixes']:,} fixes are wrong "
-        f"({guarantee['coverage']:.0%} sure); at most {limit:.1%} is allowed"
-    )
-    return _exact_gate(name, limit, promised, promised <= limit, message)
+    promised = max(promise.max_error for promise in made)
+    still = f" once {open_rows:,} more are verified" if open_rows else ""
+    message = "; ".join(f"{statement(promise)} ({how_sure(promise)})" for promise in made)
+    message = f"{name}: {message}{still}; at most {limit:.1%} is allowed"
+    return _exact_gate(name, limit, promised, promised <= limit and not open_rows, message)
 
 
 def _increase_gate(comparison: Comparison, limit: float, bound: Bound) -> Gate:

@@ -40,6 +40,7 @@ class Reason(IntEnum):
     CONFIDENT = 3
     ISSUE = 4
     POSTERIOR = 5
+    DOUBTFUL = 6
 
 
 REASONS = {
@@ -49,6 +50,7 @@ REASONS = {
     Reason.CONFIDENT: "confidence reaches --min-confidence",
     Reason.ISSUE: "another label is more probable",
     Reason.POSTERIOR: "soft label of the run",
+    Reason.DOUBTFUL: "not among the labels whose promised error bears no others",
 }
 
 
@@ -128,6 +130,15 @@ class Decisions:
         changed = int(((self.new != self.old) & (self.new != NO_LABEL)).sum())
         return {**dict(zip(ACTION_NAMES, counts.tolist(), strict=True)), "changed": changed}
 
+    def class_mix(self) -> dict[str, tuple[float, float]]:
+        """Return the share of every class among the most probable labels of all images, and of the exported."""
+        left = self.suggested[self.new != NO_LABEL]
+        before, after = (
+            np.bincount(codes, minlength=len(self.classes)) / max(len(codes), 1)
+            for codes in (self.suggested, left)
+        )
+        return dict(zip(self.classes, zip(before.tolist(), after.tolist(), strict=True), strict=True))
+
     def provenance(self) -> dict[str, pa.Array]:
         """Return the columns that every format has: old and new label, action, reason, run."""
         return {
@@ -168,7 +179,11 @@ def decide(
     trusted = label_codes(table["trusted_label"], classes)
     confidence = table["confidence"].to_numpy()
     promised = np.asarray(table["action"].cast(pa.string())) == "relabel"
-    action, reason = _actions(policy, old, suggested, trusted, confidence, promised, min_confidence)
+    of_labels = [promise for promise in run.promises if promise.kind in ("labels", "kept")]
+    if of_labels and policy is Policy.DROP and min_confidence is None:
+        action, reason = _dropped(old, suggested, trusted, np.asarray(table["kept"]))
+    else:
+        action, reason = _actions(policy, old, suggested, trusted, confidence, promised, min_confidence)
     new = np.select(
         [action == ExportAction.DROP, np.isin(action, (ExportAction.RELABEL, ExportAction.SOFT))],
         [NO_LABEL, suggested],
@@ -191,6 +206,19 @@ def decide(
         soft=table.select(soft_columns),
     )
     return decisions if rows is RowChoice.ALL else decisions.only(decisions.is_label_issue)
+
+
+def _dropped(
+    old: np.ndarray, suggested: np.ndarray, trusted: np.ndarray, kept: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return actions and reasons, both (n,) int8, where only verified rows and those promised together are kept."""
+    issue, verified = suggested != old, trusted != NO_LABEL
+    stays = kept | verified
+    action = np.where(stays, np.where(issue, ExportAction.RELABEL, ExportAction.KEEP), ExportAction.DROP)
+    reason = np.select(
+        [verified, ~kept, issue], [Reason.TRUSTED, Reason.DOUBTFUL, Reason.PROMISED], Reason.AGREES
+    )
+    return action.astype(np.int8), reason.astype(np.int8)
 
 
 def _actions(

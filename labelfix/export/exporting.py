@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import labelfix
+from labelfix.errors import InputError
 from labelfix.export.cleanlab import write_cleanlab
 from labelfix.export.csv_labels import write_csv
 from labelfix.export.decisions import Decisions, decide
@@ -23,8 +24,9 @@ from labelfix.export.label_studio import write_label_studio
 from labelfix.export.training import write_training
 from labelfix.runs.reading import FinishedRun
 from labelfix.runs.summary_text import rows_html
-from labelfix.settings import ExportConfig, ExportFormat
+from labelfix.settings import ExportConfig, ExportFormat, Policy
 from labelfix.system.hashing import file_sha256
+from labelfix.system.run_files import CERTIFICATE_FILE
 
 __all__ = ["ExportResult", "export_run"]
 
@@ -77,13 +79,55 @@ def export_run(run: PathLike, destination: PathLike, *, force: bool = False, **o
     finished, folder = FinishedRun.open(run), Path(destination)
     check_destination(folder, _inputs(finished, config), force=force)
     assert config.policy is not None
+    _check_promise(finished, config)
     decisions = decide(finished, config.policy, min_confidence=config.min_confidence, rows=config.rows)
     with new_folder(folder) as building:
         paths, format_summary = _write(building, finished, decisions.kept, config)
         _write_provenance(building, decisions, paths)
         summary = _summary(finished, decisions, config) | format_summary
+        certified = _certificate(finished, config)
+        if certified is not None:
+            write_json(building / CERTIFICATE_FILE, certified)
         write_json(building / EXPORT_FILE, summary)
     return ExportResult(path=folder, summary=summary | {"path": str(folder)})
+
+
+def _check_promise(run: FinishedRun, config: ExportConfig) -> None:
+    """Refuse to deliver a data set whose promise does not hold (yet)."""
+    promises = {str(promise.kind): promise for promise in run.promises}
+    labels, kept = promises.get("labels"), promises.get("kept")
+    if labels is None or config.policy is Policy.REVIEW_ONLY or config.min_confidence is not None:
+        return
+    if config.policy is Policy.DROP:
+        if kept is None or not kept.size:
+            raise InputError(
+                f"--policy drop: {run.path} promises nothing of the labels that would be left "
+                f"({labels.max_error:.1%} was asked for). Verify the open ones instead: labelfix next {run.path} "
+                "--for label-error."
+            )
+    elif not labels.size or labels.to_verify:
+        what = (
+            f"{labels.to_verify:,} of its labels are"
+            if labels.size
+            else "no promise was made: all labels are"
+        )
+        raise InputError(
+            f"{run.path}: {what} to be verified before at most {labels.max_error:.1%} of all are wrong; expected"
+            f" none. List them with labelfix next {run.path} --for label-error, or leave them out with --policy"
+            " drop."
+        )
+
+
+def _certificate(run: FinishedRun, config: ExportConfig) -> dict[str, Any] | None:
+    """Return the certificate of what is exported; None where nothing is promised of it."""
+    kinds = {Policy.RELABEL: ("fixes", "labels"), Policy.DROP: ("kept",)}.get(
+        config.policy or Policy.SOFT, ()
+    )
+    certified = run.certificate
+    if certified is None or config.min_confidence is not None:
+        return None
+    held = [promise for promise in certified["promises"] if promise["kind"] in kinds and promise["holds"]]
+    return {**certified, "promises": held} if held else None
 
 
 def _inputs(run: FinishedRun, config: ExportConfig) -> list[Path]:
@@ -148,4 +192,5 @@ def _summary(run: FinishedRun, decisions: Decisions, config: ExportConfig) -> di
         "classes": list(decisions.classes),
         "images": len(decisions.kept),
         "actions": decisions.counts(),
+        "class_mix": decisions.class_mix(),
     }

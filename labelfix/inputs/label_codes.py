@@ -88,7 +88,7 @@ def _whole_numbers(
     for raw, column in zip(trusted, labels[1:], strict=True):
         whole = {name: name.removesuffix(".0") for name in column.values if name not in names}
         whole = {name: number for name, number in whole.items() if number in names}
-        if "weight" not in raw.columns or not whole:
+        if not raw.is_to_fill_in or not whole:
             yield column
             continue
         name = min(whole)

@@ -3,17 +3,30 @@
 N images, R label rows, K classes, E extra trusted images (trusted, but without a given label).
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from labelfix.inputs.design_weights import HAND_PICKED, row_counts
 
-__all__ = ["NO_LABEL", "LabelTable"]
+if TYPE_CHECKING:
+    from labelfix.inputs.answers import AnsweredDraw
+
+__all__ = ["NO_LABEL", "LabelTable", "VerifiedAs"]
 
 NO_LABEL = -1
+
+
+class VerifiedAs(IntEnum):
+    """How a row came to be verified: a person's random sample, a recorded draw, or a person's choice."""
+
+    RANDOM = 0
+    DRAWN = 1
+    HAND_PICKED = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +46,12 @@ class LabelTable:
     trusted
         (N,) int32: the trusted label, -1 where there is none.
     trusted_weight, trusted_sample
-        (N,) float64 and int32: 1 / inclusion probability, and the number of the draw; 1 and 0 for a simple random
-        sample, and where there is no trusted label; `HAND_PICKED` for rows that a person chose.
-    sampling_frames
-        Number of a draw -> (N,) bool: the images that it could sample, all with the same inclusion probability.
-        Only of draws that say so.
+        (N,) float64 and int32: 1 / inclusion probability, and the number of the sample; 1 and 0 for a simple random
+        sample, and where there is no trusted label; `HAND_PICKED` for rows that represent no others.
+    verified_as
+        (N,) int8: a `VerifiedAs` each, -1 where there is no trusted label.
+    draws
+        The recorded draws that the trusted tables name, with their answers.
     row_image, row_label, row_annotator
         (R,) int32 per label row: image number, label, annotator (-1 where the cell is empty).
     annotators
@@ -59,7 +73,8 @@ class LabelTable:
     trusted: np.ndarray
     trusted_weight: np.ndarray
     trusted_sample: np.ndarray
-    sampling_frames: Mapping[int, np.ndarray]
+    verified_as: np.ndarray
+    draws: "Sequence[AnsweredDraw]"
     row_image: np.ndarray
     row_label: np.ndarray
     row_annotator: np.ndarray
@@ -87,7 +102,7 @@ class LabelTable:
 
     @property
     def is_hand_picked(self) -> np.ndarray:
-        """Whether a person chose the image to be verified, (N,) bool: it represents no other image."""
+        """Whether the image is verified and in no sample of all images, (N,) bool: it represents no other image."""
         return self.is_pair & (self.trusted_sample == HAND_PICKED)
 
     @property
@@ -131,7 +146,8 @@ class LabelTable:
             trusted=self.trusted[kept_N],
             trusted_weight=self.trusted_weight[kept_N],
             trusted_sample=self.trusted_sample[kept_N],
-            sampling_frames={draw: frame[kept_N] for draw, frame in self.sampling_frames.items()},
+            verified_as=self.verified_as[kept_N],
+            draws=[draw.renumbered(np.where(kept_N, number, -1)) for draw in self.draws],
             row_image=number[self.row_image[rows]],
             row_label=self.row_label[rows],
             row_annotator=self.row_annotator[rows],

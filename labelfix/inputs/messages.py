@@ -140,7 +140,7 @@ def describe_spellings(tables: list[RawTable], labels: list[Column], class_of: M
 
 def no_label_advice(raw: RawTable) -> str:
     """Return what to do with cells that mean no label; a list of rows to verify is filled in bit by bit."""
-    return "empty these cells" if "weight" in raw.columns else "remove these rows"
+    return "empty these cells" if raw.is_to_fill_in else "remove these rows"
 
 
 def _first(names: Sequence[str]) -> str:

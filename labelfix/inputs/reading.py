@@ -7,15 +7,18 @@ distinct names only. N images, R label rows, K classes, E extra trusted images.
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from labelfix.errors import SHOWN_PROBLEMS, InputError
+from labelfix.inputs.answers import AnsweredDraw, answer_warnings, answered_draws, without_unsure
 from labelfix.inputs.classes import check_classes, class_warnings, count_of
-from labelfix.inputs.draw_columns import image_ids
+from labelfix.inputs.draws import find_draws
 from labelfix.inputs.encoding import Column, count_values, encode
 from labelfix.inputs.image_names import Identify, lexical_keys
 from labelfix.inputs.label_codes import ClassRules, LabelCodes, encode_labels
@@ -23,10 +26,11 @@ from labelfix.inputs.label_table import NO_LABEL, LabelTable
 from labelfix.inputs.majority_vote import majority_labels
 from labelfix.inputs.messages import describe_repeats
 from labelfix.inputs.null_words import is_null_word
-from labelfix.inputs.readers import WEIGHT_NAMES, Problems, RawTable, plain_title, read_table
+from labelfix.inputs.readers import Problems, RawTable, read_table
 from labelfix.inputs.spellings import shown
 from labelfix.inputs.trusted_labels import TrustedLabels, merge_trusted
 from labelfix.settings import Spellings
+from labelfix.system.folds import names_digest
 
 __all__ = ["read_label_table"]
 
@@ -42,6 +46,7 @@ def read_label_table(
     identify: Identify = lexical_keys,
     skip_missing: bool = False,
     trusted_weights: str | None = None,
+    draws: Sequence[str | os.PathLike[str]] = (),
 ) -> LabelTable:
     """Read and validate the labels and the trusted labels.
 
@@ -52,8 +57,8 @@ def read_label_table(
     trusted
         Path or table with ``image`` and ``label``, a list of them, or None. Tables without sampling weights are
         one simple random sample. Each table with weights is a draw of its own; weights are proportional to
-        1 / inclusion probability, and rows without a label are left out. ``drawn_from`` holds the draw of a row and
-        its sampling frame (`labelfix.inputs.draw_columns`).
+        1 / inclusion probability, and rows without a label are left out. ``draw`` names the recorded draw of a row
+        (`labelfix.inputs.draws`), or says ``hand-picked``. The label ``?`` means that nobody can tell.
     reviewed
         The same for labels that a person verified of images of their own choice: known labels, which represent no
         other rows.
@@ -71,6 +76,8 @@ def read_label_table(
         faults.
     trusted_weights
         The column of sampling weights; None takes ``weight`` or ``sampling_weight`` where there is one.
+    draws
+        Records of draws, or folders of them, beside those in the folders of the trusted tables.
 
     Raises
     ------
@@ -88,12 +95,17 @@ def read_label_table(
     ]
     trusted_tables = [raw for raw in raws[1:] if raw]
     hand_picked = [raw for raw in raws[1 + len(sampled) :] if raw]
-    if trusted_weights is not None and not any(_has_weights(raw, trusted_weights) for raw in trusted_tables):
+    if trusted_weights is not None and not any("weight" in raw.columns for raw in trusted_tables):
         problems.add(
             f"--trusted-weights: no trusted table has a column {trusted_weights!r}; expected one. Name the column "
             "of sampling weights, or leave the option out for a random sample."
         )
-    return _Reading(problems, identify, skip_missing).read(raws[0], trusted_tables, rules, hand_picked)
+    folders = dict.fromkeys(
+        raw.folder for raw in trusted_tables if raw.folder is not None and "draw" in raw.columns
+    )
+    records = find_draws([*folders, *draws])
+    reading = _Reading(problems, identify, skip_missing, records)
+    return reading.read(raws[0], trusted_tables, rules, len(hand_picked))
 
 
 def as_list(tables: Any) -> list[Any]:
@@ -114,11 +126,6 @@ def _class_rules(
     return ClassRules(wanted=tuple(dict.fromkeys((*wanted, *extra))), new=(), spellings=spellings)
 
 
-def _has_weights(raw: RawTable, title: str) -> bool:
-    """Return whether a column of that name holds the weights; tables of labelfix next have their own."""
-    return "weight" in raw.columns and ("drawn_from" not in raw.columns or plain_title(title) in WEIGHT_NAMES)
-
-
 def _names(sources: list[Any]) -> list[str]:
     """Return what to call each table, labels first: its file name, or its path where two have the same name."""
     num_trusted = len(sources) - 1
@@ -135,23 +142,29 @@ def _names(sources: list[Any]) -> list[str]:
 class _Reading:
     """Reads the tables of one run into a `LabelTable`, and collects faults and warnings on the way."""
 
-    def __init__(self, problems: Problems, identify: Identify, skip_missing: bool):
+    def __init__(
+        self, problems: Problems, identify: Identify, skip_missing: bool, records: Mapping[str, Path]
+    ):
         self.problems = problems
         self.identify = identify
         self.skip_missing = skip_missing
+        self.records = records
         self.number_of: dict[str, int] = {}  # identity -> its number, over all tables
         self.missing: dict[str, None] = {}
-        self.unmatched = 0  # how many images of sampling frames are not among the labels
         self.unnamed: list[tuple[str, int]] = []  # annotators called nan and the like, and their rows
-        self.unfilled: list[tuple[str, int, int]] = []  # per trusted table: name, rows without a label, rows
+        self.unfilled: list[str] = []  # what is said of rows to verify that have no label
 
     def read(
         self,
         given: RawTable | None,
         trusted: list[RawTable],
         rules: ClassRules | None,
-        hand_picked: list[RawTable],
+        num_hand_picked: int,
     ) -> LabelTable:
+        """Read the label table and the trusted tables, of which the last `num_hand_picked` hold chosen images."""
+        folder = given.folder if given else None  # a draw names images as the label table does
+        trusted = [replace(raw, folder=folder) if "draw" in raw.columns else raw for raw in trusted]
+        trusted, unsure = map(list, zip(*map(without_unsure, trusted), strict=True)) if trusted else ([], [])
         tables = [given, *trusted] if given else trusted
         images = [self._identify(raw) for raw in tables]
         labels = encode_labels(given, trusted, rules, self.problems)
@@ -159,29 +172,45 @@ class _Reading:
         if given:
             self._report_repeats(given, images[0], annotators)
         first = 1 if given else 0  # position of the first trusted table
+        sampled = len(trusted) - num_hand_picked
+        draws, draw_of_row = answered_draws(
+            trusted[:sampled], images[first:], labels.codes[first:], unsure, self.records,
+            lambda names: self._numbers(names, folder), self._digest(images[0]), self.problems,
+        )  # fmt: skip
         truth = merge_trusted(
-            trusted, images[first:], labels.codes[first:], labels.classes, hand_picked, self.problems
-        )
-        self.unfilled = [(raw.name, raw.columns["label"].null_count, raw.num_rows) for raw in trusted]
+            trusted, images[first:], labels.codes[first:], labels.classes, trusted[sampled:], draws, draw_of_row,
+            self.problems,
+        )  # fmt: skip
+        self.unfilled = [*answer_warnings(trusted, unsure, draws)]
         self.problems.raise_if_any()
         assert given is not None
-        return self._assemble(given, images[0], annotators, truth, labels, bool(trusted))
+        return self._assemble(given, images[0], annotators, truth, draws, labels, bool(trusted))
 
     # ------------------------------------------------------------------------------------------------ images
 
     def _identify(self, raw: RawTable) -> np.ndarray:
         """Return, (R,) int32, every row's image number; -1 where the cell is empty or the image unknown."""
         names = encode(raw.columns["image"])
-        number_of = self.number_of
-        keys = self.identify(names.values, raw.folder)
-        lookup = [NO_LABEL if key is None else number_of.setdefault(key, len(number_of)) for key in keys]
-        codes = np.array([*lookup, NO_LABEL], np.int32)[names.codes]
+        codes = np.append(self._numbers(names.values, raw.folder), np.int32(NO_LABEL))[names.codes]
         lost = np.flatnonzero((names.codes >= 0) & (codes < 0))
         if self.skip_missing:
             self.missing.update(dict.fromkeys(names.values[code] for code in names.codes[lost].tolist()))
         else:
             self.problems.add_many(len(lost), lambda: self._describe_lost(raw, lost[:SHOWN_PROBLEMS]))
         return codes
+
+    def _numbers(self, names: list[str], folder: Path | None) -> np.ndarray:
+        """Return the image number of every name, (n,) int32; -1 where the image is unknown."""
+        number_of = self.number_of
+        keys = self.identify(names, folder)
+        return np.array(
+            [NO_LABEL if key is None else number_of.setdefault(key, len(number_of)) for key in keys], np.int32
+        )
+
+    def _digest(self, images: np.ndarray) -> int:
+        """Return the digest of the images of the label table, whatever their order."""
+        keys = list(self.number_of)
+        return names_digest(keys[number] for number in np.unique(images[images >= 0]).tolist())
 
     def _describe_lost(self, raw: RawTable, rows: np.ndarray) -> Iterator[str]:
         names = [raw.columns["image"][int(row)].as_py() for row in rows]
@@ -226,6 +255,7 @@ class _Reading:
         images: np.ndarray,
         annotators: Column,
         truth: TrustedLabels,
+        draws: list[AnsweredDraw],
         labels: LabelCodes,
         any_trusted: bool,
     ) -> LabelTable:
@@ -240,19 +270,14 @@ class _Reading:
         rank = np.full(len(self.number_of), -1, np.int32)
         rank[numbers] = np.arange(len(numbers), dtype=np.int32)
         row_image, row_label = rank[images[rows]], labels.codes[0][rows]
-        trusted, weight, sample = truth.by_image(len(self.number_of))
-        trusted, weight, sample = trusted[numbers], weight[numbers], sample[numbers]
+        truth_of = truth.by_image(len(self.number_of))
+        trusted, weight, sample, verified_as = (values[numbers] for values in truth_of)
         is_extra = rank[truth.image] < 0
         majority, tied = majority_labels(
             row_image, row_label, annotators.codes[rows], trusted, len(labels.classes)
         )
         keys = pa.array(list(self.number_of), pa.large_string())
         names = given.columns["image"].take(pa.array(rows[first]))
-        ids = image_ids(names.to_pylist()) if truth.sampling_frames else np.empty(0, np.uint64)
-        frames = {
-            draw: np.array(sorted(set(listed)), np.uint64) for draw, listed in truth.sampling_frames.items()
-        }
-        self.unmatched = sum(int((~np.isin(frame, ids)).sum()) for frame in frames.values())
         return LabelTable(
             images=names,
             keys=keys.take(pa.array(numbers)),
@@ -261,7 +286,8 @@ class _Reading:
             trusted=trusted,
             trusted_weight=weight,
             trusted_sample=sample,
-            sampling_frames={draw: np.isin(ids, frame) for draw, frame in frames.items()},
+            verified_as=verified_as,
+            draws=[draw.renumbered(rank) for draw in draws],
             row_image=row_image,
             row_label=row_label,
             row_annotator=annotators.codes[rows],
@@ -286,22 +312,12 @@ class _Reading:
                 f"{_images(len(self.missing))} left out, because there is no such file "
                 f"({next(iter(self.missing))!r}, for one)."
             )
-        for name, empty, rows in self.unfilled:
-            if empty:
-                yield (
-                    f"{name}: {empty:,} of {rows:,} rows have no label yet and are left out, as if they had not "
-                    "been drawn."
-                )
+        yield from self.unfilled
         yield from labels.warnings
         for name, rows in self.unnamed:
             yield (
                 f"the annotator {shown(name)} ({count_of(rows, 'row', 'rows')}) counts as unnamed, as in an empty "
                 "cell. Call it otherwise if it is a name."
-            )
-        if self.unmatched:
-            yield (
-                f"{_images(self.unmatched)} listed in columns drawn_from not among the labels by that name: of "
-                "them nothing can be promised. Use the names of the run that labelfix next read."
             )
         if any_trusted and not len(trusted):
             yield "none of the trusted images exists, so that there is no trusted label."

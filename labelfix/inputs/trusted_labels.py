@@ -1,16 +1,17 @@
-"""The trusted labels of all tables as one: which images, which labels, and how each row was sampled."""
+"""The trusted labels of all tables as one: which images, which labels, and how each row came to be verified."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from labelfix.errors import SHOWN_PROBLEMS
+from labelfix.inputs.answers import AnsweredDraw
 from labelfix.inputs.design_weights import HAND_PICKED, RANDOM_SAMPLE
-from labelfix.inputs.draw_columns import parse_cell
+from labelfix.inputs.draws import Purpose
 from labelfix.inputs.encoding import encode
-from labelfix.inputs.label_table import NO_LABEL
+from labelfix.inputs.label_table import NO_LABEL, VerifiedAs
 from labelfix.inputs.messages import name_at, places_of
 from labelfix.inputs.readers import Problems, RawTable
 
@@ -19,23 +20,22 @@ __all__ = ["TrustedLabels", "merge_trusted"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrustedLabels:
-    """Trusted images (T,) by number, each once: label, sampling weight, and number of the draw.
-
-    `sampling_frames` maps the number of a draw to the identifiers of the images in its sampling frame.
-    """
+    """Trusted images (T,) by number, each once: label, sampling weight, number of the sample, and `VerifiedAs`."""
 
     image: np.ndarray
     label: np.ndarray
     weight: np.ndarray
     sample: np.ndarray
-    sampling_frames: dict[int, list[int]]
+    verified_as: np.ndarray
 
-    def by_image(self, num_images: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return label, weight and draw of all images; -1, 1 and 0 where nothing is trusted."""
+    def by_image(self, num_images: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return label, weight, sample and verified_as of all images; -1, 1, 0 and -1 where nothing is trusted."""
         label = np.full(num_images, NO_LABEL, np.int32)
         weight, sample = np.ones(num_images), np.zeros(num_images, np.int32)
+        verified_as = np.full(num_images, NO_LABEL, np.int8)
         label[self.image], weight[self.image], sample[self.image] = self.label, self.weight, self.sample
-        return label, weight, sample
+        verified_as[self.image] = self.verified_as
+        return label, weight, sample, verified_as
 
 
 def _positive(text: str) -> float:
@@ -53,9 +53,11 @@ def merge_trusted(
     codes: list[np.ndarray],
     classes: tuple[str, ...],
     hand_picked: list[RawTable],
+    draws: Sequence[AnsweredDraw],
+    draw_of_row: list[np.ndarray],
     problems: Problems,
 ) -> TrustedLabels:
-    """Return the trusted labels, each image once; report images with two labels, and wrong columns of draws.
+    """Return the trusted labels, each image once; report images with two labels, and wrong weights.
 
     Parameters
     ----------
@@ -63,11 +65,13 @@ def merge_trusted(
         Trusted tables, and image number and label of every row of each.
     hand_picked
         Those of the tables whose images a person chose.
+    draws, draw_of_row
+        From `labelfix.inputs.answers.answered_draws`.
     """
-    frames: dict[int, list[int]] = {}
     empty = [np.empty(0, np.int32)]
     image, label = np.concatenate(images + empty), np.concatenate(codes + empty)
-    weight, sample = _sampling(tables, frames, hand_picked, problems)
+    parts = _sampling(tables, images, hand_picked, draws, draw_of_row, problems)
+    weight, sample, verified_as = (np.concatenate(part) for part in zip(*parts, strict=True))
     rows = np.flatnonzero((image >= 0) & (label != NO_LABEL))
     # an image that several tables name counts as part of the random sample, else of a draw, in whatever order
     rank = np.select([sample == RANDOM_SAMPLE, sample == HAND_PICKED], [0, 2], 1)
@@ -88,60 +92,56 @@ def merge_trusted(
     problems.add_many(len(clashes), describe)
     kept = rows[first]
     return TrustedLabels(
-        image=image[kept], label=label[kept], weight=weight[kept], sample=sample[kept], sampling_frames=frames
+        image=image[kept],
+        label=label[kept],
+        weight=weight[kept],
+        sample=sample[kept],
+        verified_as=verified_as[kept],
     )
 
 
 def _sampling(
-    tables: list[RawTable], frames: dict[int, list[int]], hand_picked: list[RawTable], problems: Problems
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sampling weight and the draw of all rows of the trusted tables; add to `frames`.
+    tables: list[RawTable],
+    images: list[np.ndarray],
+    hand_picked: list[RawTable],
+    draws: Sequence[AnsweredDraw],
+    draw_of_row: list[np.ndarray],
+    problems: Problems,
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield weight, sample and `VerifiedAs` of the rows of each trusted table; first nothing, for no table.
 
-    Draws are numbered in order of appearance: each that ``drawn_from`` names, and each table with nothing but
-    weights.
+    Tables of weights and stratified samples are samples of their own, numbered from 1 on.
     """
-    weights, samples = [np.empty(0)], [np.empty(0, np.int32)]
-    numbers: dict[str, int] = {}
+    yield np.empty(0), np.empty(0, np.int32), np.empty(0, np.int8)
     for position, raw in enumerate(tables):
+        weight, sample = np.ones(raw.num_rows), np.full(raw.num_rows, HAND_PICKED, np.int32)
+        verified_as = np.full(raw.num_rows, VerifiedAs.HAND_PICKED, np.int8)
         if any(raw is table for table in hand_picked):
-            weights.append(np.ones(raw.num_rows))
-            samples.append(np.full(raw.num_rows, HAND_PICKED, np.int32))
-            continue
-        if "weight" not in raw.columns:  # all tables without weights are one random sample
-            weights.append(np.ones(raw.num_rows))
-            samples.append(np.full(raw.num_rows, RANDOM_SAMPLE, np.int32))
-            continue
-        weights.append(_weights(raw, problems))
-        if "drawn_from" in raw.columns:
-            samples.append(_framed_draws(raw, numbers, frames, problems))
-        else:
-            number = numbers.setdefault(f"table {position}", RANDOM_SAMPLE + 1 + len(numbers))
-            samples.append(np.full(raw.num_rows, number, np.int32))
-    return np.concatenate(weights), np.concatenate(samples)
+            pass
+        elif "draw" in raw.columns:
+            for number, draw in enumerate(draws):
+                rows = np.flatnonzero((draw_of_row[position] == number) & (images[position] >= 0))
+                verified_as[rows] = VerifiedAs.DRAWN
+                if draw.draw.purpose is Purpose.SAMPLE:
+                    seen = rows[np.isin(images[position][rows], draw.drawn_row[: draw.looked])]
+                    sample[seen], weight[seen] = _sample_of(
+                        draw, images[position][seen], len(tables) + number
+                    )
+        elif "weight" in raw.columns:
+            weight, sample[:] = _weights(raw, problems), RANDOM_SAMPLE + 1 + position
+            verified_as[:] = VerifiedAs.DRAWN
+        else:  # all tables without weights are one random sample
+            sample[:], verified_as[:] = RANDOM_SAMPLE, VerifiedAs.RANDOM
+        yield weight, sample, verified_as
 
 
-def _framed_draws(
-    raw: RawTable, numbers: dict[str, int], frames: dict[int, list[int]], problems: Problems
-) -> np.ndarray:
-    """Return the draw that each row names, (R,), and add the images that it lists to the frame of the draw."""
-    column = encode(raw.columns["drawn_from"])
-    draws = np.full(len(column.values) + 1, RANDOM_SAMPLE, np.int32)
-    for code, cell in enumerate(column.values):
-        if parsed := parse_cell(cell):
-            draw, ids = parsed
-            draws[code] = numbers.setdefault(draw, RANDOM_SAMPLE + 1 + len(numbers))
-            frames.setdefault(int(draws[code]), []).extend(ids)
-    draw_of_row = draws[column.codes]
-    wrong = np.flatnonzero(draw_of_row == RANDOM_SAMPLE)
-    problems.add_many(
-        len(wrong),
-        lambda: (
-            f"{place}: the drawn_from is not what labelfix next wrote there; expected words of twelve letters. "
-            "Restore the cell from the table that it wrote."
-            for place in raw.at(wrong[:SHOWN_PROBLEMS])
-        ),
-    )
-    return draw_of_row
+def _sample_of(draw: AnsweredDraw, images: np.ndarray, number: int) -> tuple[int, np.ndarray]:
+    """Return the number of the sample that rows of a draw are in, and their weights."""
+    if draw.draw.is_simple_random:
+        return RANDOM_SAMPLE, np.ones(len(images))
+    chance = draw.draw.table["chance"].to_numpy()[draw.draw.drawn] * draw.looked / len(draw.answer)
+    chance_of = dict(zip(draw.drawn_row.tolist(), chance.tolist(), strict=True))
+    return RANDOM_SAMPLE + 1 + number, np.array([1 / chance_of[image] for image in images.tolist()])
 
 
 def _weights(raw: RawTable, problems: Problems) -> np.ndarray:

@@ -16,6 +16,7 @@ from labelfix.inputs.design_weights import row_counts
 from labelfix.report.annotators import annotator_values, labels_of_images
 from labelfix.runs.manifest import as_json
 from labelfix.runs.reading import FinishedRun, dense_soft_labels, label_codes
+from labelfix.runs.summary_text import promise_texts
 from labelfix.verdicts.estimates import share
 
 __all__ = ["Contents", "read_contents", "reliability_bins"]
@@ -73,6 +74,7 @@ def read_contents(run: FinishedRun, limit: int) -> Contents:
         "classes": list(run.classes),
         "coverage": coverage,
         "summary": {name: value for name, value in summary.items() if name not in ("per_class", "classes")},
+        "promises": list(promise_texts(summary)),
         "per_class": _per_class(run, given, predicted),
         "matrix": _matrix(run),
         "pairs": _pairs(run, given, predicted),

@@ -22,13 +22,8 @@ function headline() {
     estimateFigure("Precision", estimates.precision, "of the suspects are wrong"), estimateFigure("Recall", estimates.recall, "of the wrong labels are suspects"));
 }
 
-function promise() {
-  const g = summary.guarantee;
-  if (!g || summary.sample?.alarm) return null;
-  const wanted = `at most ${percent(g.max_fix_error)} of the automatic fixes are wrong`;
-  if (g.threshold != null) return note(`Promised: ${wanted} (${percent(g.coverage, 0)} sure). It holds for ${plural(g.fixes, "label", "labels")}, from a confidence of ${percent(g.threshold)} on${g.frames?.length ? ", of those that labelfix next drew from" : ""}${g.exact !== false ? "" : ", if the error rate is the same at similar confidence and never lower at lower confidence"}.`);
-  if (!summary.suspects) return null;
-  return note(`No promise that ${wanted}` + (g.rows_needed == null ? ": even the best suspects seem wrong too often." : `: verify about ${count(g.rows_needed)} more random rows.`));
+function promises() {
+  return DATA.promises.map((text) => note(`Promise: ${text}.`));
 }
 
 function matrixSection() {
@@ -143,7 +138,7 @@ function overview() {
   return [
     el("h1", {}, "What the labels are worth"),
     el("p", { class: "lead" }, `${plural(summary.images, "image", "images")} in ${plural(CLASSES.length, "class", "classes")}, ${plural(summary.trusted_pairs, "label", "labels")} verified.`),
-    summary.sample?.alarm ? note(summary.sample.message) : null, headline(), promise(), ...summary.warnings.map(note), ...DATA.notes.map(note),
+    summary.sample?.alarm ? note(summary.sample.message) : null, headline(), ...promises(), ...summary.warnings.map(note), ...DATA.notes.map(note),
     matrixSection(), classSection(), people, confidenceSection(), trainingSection(), evidenceSection(), runSection(),
   ];
 }

@@ -1,175 +1,165 @@
-"""Which fixes can be promised: the confidence threshold above which few automatic fixes are wrong.
+"""Which part of a list can be promised, given the answers to a random sample of its rows.
 
-A fix is a label issue whose prediction has a confidence of at least t. Verified label issues above t are a sample
-of the fixes (`labelfix.risk_control.draws`). An exact test (`labelfix.risk_control.p_values`) decides on the null
-hypothesis that more than `max_fix_error` of the unverified fixes are wrong. Thresholds are tested in a fixed
-sequence, as in Learn then Test (Angelopoulos et al. 2021, arXiv 2110.01052). It starts at the sample and the
-threshold of the greatest planned worth (`labelfix.risk_control.p_values.worth`), which depend on confidences alone,
-and goes on to lower thresholds until a test fails. So the promise fails with probability at most 1 - coverage over
-the sampling of the trusted rows.
+A list is frozen before its rows are drawn: its order (most confident first), the label of every row, and the sizes
+of nested sets. Two promises are made of lists:
+
+- of a share of the set: at most epsilon of its labels are wrong. Sets are tested from the smallest planned one on,
+  each with the boundary (`labelfix.risk_control.boundary`) of its own drawn rows, and the first that does not pass
+  ends the sequence (fixed-sequence testing; Learn then Test, Angelopoulos et al. 2021, arXiv 2110.01052). A broken
+  promise means that the first set with too many wrong labels has passed: probability at most the level.
+- of a share of the whole: at most epsilon of all N labels are wrong where the set is taken as it is, and a person
+  sees to all other rows. The number of wrong labels in it only grows with the set (monotone loss, as in conformal
+  risk control, arXiv 2208.02814; compare arXiv 2506.10908). So one boundary holds for every set: the smallest set
+  with too many wrong labels has to pass before any larger one does.
+
+n drawn rows, of which the first t are decided.
 """
 
-import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
-from scipy import stats
 
-from labelfix.risk_control.draws import LabelIssues, Sample, candidate_samples, end_of_tie
-from labelfix.risk_control.p_values import least_rows
+from labelfix.risk_control.boundary import boundary
 
-__all__ = ["Guarantee", "find_guarantee"]
+__all__ = [
+    "Answers",
+    "Promise",
+    "PromiseKind",
+    "fixes_level",
+    "largest_set",
+    "list_level",
+    "most_wrong",
+    "num_passed",
+]
 
-GROWTH = 1.1
+FIRST_SHARE, NEXT_SHARE = 0.8, 0.2
+# Of the error level of fixes, for random rows that also shaped the verdict; the rest is for frozen lists.
+SHARE_OF_RANDOM_ROWS = 0.2
+ROUNDING = 1e-9
+
+
+class PromiseKind(StrEnum):
+    """What a promise is about: fixes of a list, all labels, or the labels kept where all others are dropped."""
+
+    FIXES = "fixes"
+    LABELS = "labels"
+    KEPT = "kept"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Guarantee:
-    """What is promised of the automatic fixes.
+class Promise:
+    """What is promised, and what it rests on.
 
     Attributes
     ----------
-    max_fix_error, coverage
-        At most this share of the fixes is wrong, with this confidence.
+    kind
+        What it is about.
+    max_error, coverage
+        At most this share of the labels is wrong, with this confidence over all lists of the data set.
+    size, unverified
+        How many labels the share is of, wrong ones that were found among them; 0 where nothing is promised. How
+        many of them nobody verified.
     threshold
-        Label issues of at least this confidence are fixed; None where nothing can be promised.
-    frames
-        Numbers of draws: a label issue is fixed only if it is in the sampling frames
-        (`labelfix.inputs.draw_columns`) of all of them. Empty where frames do not matter.
+        The least confidence among those; None where nothing is promised.
+    drawn, looked, wrong
+        Rows of the sample, how many of them are decided up to the first that is not, and the wrong ones of these
+        (of a promise of a set: inside it, or inside the first set where nothing is promised).
     exact
-        Whether the promise assumes nothing about the errors, given sampling frames that do not depend on the truth
-        of the rows in them. Otherwise it assumes equal error rates at similar confidence, and none lower at less
-        confidence (`labelfix.risk_control.draws`).
-    fixes
-        How many rows are fixed, trusted ones aside.
-    rows, wrong
-        Held-out trusted rows of the sample above the threshold, and how many of them have a wrong fix. Where
-        nothing is promised, those of the first test, or all label issues of the sample where there was no test.
-    rows_needed
-        About how many more random trusted rows would make a promise possible; 0 where one is made, None where
-        even the most confident label issues are likely wrong too often.
+        Whether labels and order were fixed before the sample was drawn. Else the sample also shaped them, and the
+        promise holds in simulation.
+    to_verify
+        Rows that a person must still verify before the promise holds.
+    number, draw
+        Which list of the data set it is, from 1 on, and the identifier of its draw; None without a recorded one.
     """
 
-    max_fix_error: float
+    kind: PromiseKind
+    max_error: float
     coverage: float
+    size: int
+    unverified: int
     threshold: float | None
-    frames: tuple[int, ...]
-    exact: bool
-    fixes: int
-    rows: int
+    drawn: int
+    looked: int
     wrong: int
-    rows_needed: int | None
+    exact: bool
+    to_verify: int = 0
+    number: int = 1
+    draw: str | None = None
 
 
-def find_guarantee(
-    confidence: np.ndarray,
-    wrong: np.ndarray,
-    weight: np.ndarray,
-    draw: np.ndarray,
-    unverified: np.ndarray,
-    *,
-    sampling_frames: Mapping[int, tuple[np.ndarray, np.ndarray]] | None = None,
-    num_trained: Mapping[int, int] | None = None,
-    trusted: int,
-    kept_share: float = 1.0,
-    rows: int,
-    max_fix_error: float,
-    coverage: float,
-) -> Guarantee:
-    """Return the lowest threshold whose fixes can be promised.
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """A random sample of the rows of a list, in the order in which they were drawn.
+
+    Attributes
+    ----------
+    rank
+        (n,) places of the rows in the list, 0 the most confident.
+    wrong
+        (t,) bool: whether the label that the list has for a row is wrong; a person who cannot tell counts as wrong.
+    """
+
+    rank: np.ndarray
+    wrong: np.ndarray
+
+    def inside(self, size: int) -> "Answers":
+        """Return the sample of the first `size` rows of the list."""
+        inside = self.rank < size
+        return Answers(rank=self.rank[inside], wrong=self.wrong[inside[: len(self.wrong)]])
+
+
+def list_level(number: int, level: float) -> float:
+    """Return the part of the error level that list `number` of a data set, from 1 on, may spend."""
+    return level * FIRST_SHARE * NEXT_SHARE ** (number - 1)
+
+
+def fixes_level(coverage: float, number: int | None = None) -> float:
+    """Return the error level of fixes: of frozen list `number`, or of random rows, which have their own share."""
+    if number is None:
+        return (1 - coverage) * SHARE_OF_RANDOM_ROWS
+    return list_level(number, (1 - coverage) * (1 - SHARE_OF_RANDOM_ROWS))
+
+
+def most_wrong(max_error: float, size: int) -> int:
+    """Return the largest number of wrong labels that is at most a share `max_error` of `size`."""
+    return int(max_error * size + ROUNDING)
+
+
+def num_passed(sizes: Sequence[int], limits: Sequence[int], answers: Answers, level: float) -> int:
+    """Return how many of the nested sets are promised.
 
     Parameters
     ----------
-    confidence, wrong, weight, draw, unverified, sampling_frames, num_trained
-        As in `labelfix.risk_control.draws.LabelIssues`.
-    trusted
-        Number of held-out trusted rows in the random sample, whether label issues or not.
-    kept_share
-        Share of all trusted rows that are held out.
-    rows
-        Number of rows that are not trusted.
-    max_fix_error, coverage
-        What is to be promised.
+    sizes, limits
+        (J,) sizes of the sets, ascending, and the most wrong labels that each may hold.
+    level
+        The probability that a set is promised that holds more.
     """
-    issues = LabelIssues(
-        confidence=confidence.astype(np.float64),
-        wrong=wrong,
-        weight=weight,
-        draw=draw,
-        unverified=unverified.astype(np.float64),
-        sampling_frames=sampling_frames or {},
-        num_trained=num_trained or {},
-    )
-    risk = 1 - coverage
-    sample, counts = _planned_sequence(candidate_samples(issues), max_fix_error, risk)
-    passed: int | None = None
-    for count in counts:
-        if not sample.top(count).p_value(max_fix_error) <= risk:
-            break
-        passed = count
-    shown = passed or (counts[0] if counts else len(sample.confidence))
-    threshold = float(sample.confidence[passed - 1]) if passed else None
-    return Guarantee(
-        max_fix_error=max_fix_error,
-        coverage=coverage,
-        threshold=threshold,
-        frames=() if threshold is None else sample.frames,
-        exact=sample.is_simple_random,
-        fixes=0 if threshold is None else sample.num_fixes(threshold),
-        rows=shown,
-        wrong=int(sample.wrong[:shown].sum()),
-        rows_needed=0
-        if passed
-        else _rows_needed(issues.unverified, rows, trusted, kept_share, max_fix_error, risk),
-    )
+    for number, (size, limit) in enumerate(zip(sizes, limits, strict=True)):
+        sample = answers.inside(size)
+        looked = len(sample.wrong)
+        allowed = boundary(size, len(sample.rank), limit, level)[: looked + 1]
+        if not (np.cumsum(np.append(0, sample.wrong)) <= allowed).any():
+            return number
+    return len(sizes)
 
 
-def _planned_sequence(samples: list[Sample], max_fix_error: float, risk: float) -> tuple[Sample, list[int]]:
-    """Return the sample to test, and the counts of its top rows in the order of the tests.
+def largest_set(size: int, limit: int, answers: Answers, level: float) -> int:
+    """Return how many of the most confident rows of a list can be taken as they are.
 
-    The first count has the greatest planned worth; larger ones follow. No counts where no test has any power. The
-    choice depends on confidences and numbers of rows alone.
+    Parameters
+    ----------
+    size, limit
+        N, and the most wrong labels that may be among all rows.
+    level
+        The probability that more are.
     """
-    least = least_rows(max_fix_error, risk)
-    best, highest, start = max(samples, key=lambda sample: len(sample.confidence)), 0.0, math.inf
-    for sample in samples:
-        for count in _counts(sample.confidence, least):
-            value = sample.planned_worth(count, max_fix_error, risk)
-            if value > highest:
-                best, highest, start = sample, value, count
-    return best, [count for count in _counts(best.confidence, least) if count >= start]
-
-
-def _counts(confidence: np.ndarray, least: int) -> list[int]:
-    """Return growing counts of top rows, each moved on to the end of its tie; too few rows give none."""
-    counts: list[int] = []
-    count = float(max(least // 2, 1))  # finitely many fixes may need fewer rows than infinitely many
-    while counts[-1:] != [len(confidence)] and count <= len(confidence):
-        tied = end_of_tie(confidence, int(count))
-        if tied not in counts:
-            counts.append(tied)
-        count = min(max(count * GROWTH, count + 1), max(len(confidence), tied))
-    return counts
-
-
-def _rows_needed(
-    unverified: np.ndarray, rows: int, trusted: int, kept_share: float, max_fix_error: float, risk: float
-) -> int | None:
-    """Return about how many more random trusted rows make a promise, if the stated confidences hold.
-
-    `unverified` (m,) are confidences of label issues; the others are arguments of `find_guarantee`.
-    """
-    needed = []
-    ascending = np.sort(unverified)
-    for size in {
-        math.ceil(len(ascending) * part) for part in (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1) if len(ascending)
-    }:
-        error = float(np.mean(1 - ascending[-size:]))
-        verified = math.ceil(math.log(risk) / math.log1p(-max_fix_error))
-        if error > 0.9 * max_fix_error:
-            continue  # so close to the limit that any number of rows would be a guess
-        while stats.binom.cdf(math.ceil(error * verified), verified, max_fix_error) > risk:
-            verified = math.ceil(verified * 1.1)
-        needed.append(max(math.ceil((verified * rows / size - trusted) / kept_share), 1))
-    return min(*needed, rows) if needed else None
+    allowed = boundary(size, len(answers.rank), limit, level)
+    largest = 0
+    for t in np.flatnonzero(allowed[: len(answers.wrong) + 1] >= 0):
+        wrong_ranks = np.sort(answers.rank[:t][answers.wrong[:t]])
+        largest = max(largest, size if len(wrong_ranks) <= allowed[t] else int(wrong_ranks[allowed[t]]))
+    return largest

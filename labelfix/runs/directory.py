@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labelfix.errors import OutputError
+from labelfix.inputs.draws import DRAW_SUFFIX, Draw
 from labelfix.system.files import replace_file
-from labelfix.system.run_files import CHECKPOINT_FOLDER, RUN_FILE, RUN_FILES
+from labelfix.system.run_files import CERTIFICATE_FILE, CHECKPOINT_FOLDER, DRAW_FOLDER, RUN_FILE, RUN_FILES
 
 __all__ = ["RunDirectory"]
 
@@ -74,6 +75,17 @@ class RunDirectory:
             ) from error
         return run
 
+    @property
+    def draws(self) -> Path:
+        """Where the records of draws are."""
+        return self.path / DRAW_FOLDER
+
+    def record_draws(self, draws: Iterable[Draw]) -> None:
+        """Keep records of draws."""
+        for draw in draws:
+            self.draws.mkdir(exist_ok=True)
+            draw.write(self.draws / f"{draw.id}{DRAW_SUFFIX}")
+
     def mark_unfinished(self) -> None:
         """Remove ``run.json`` of an earlier run: the new run replaces it."""
         (self.path / RUN_FILE).unlink(missing_ok=True)
@@ -82,8 +94,15 @@ class RunDirectory:
         """Remove the checkpoints of an unfinished run."""
         shutil.rmtree(self.path / CHECKPOINT_FOLDER, ignore_errors=True)
 
-    def write(self, tables: dict[str, pa.Table], record: dict[str, Any], *, kept: Sequence[str] = ()) -> None:
-        """Write all tables and then ``run.json``.
+    def write(
+        self,
+        tables: dict[str, pa.Table],
+        record: dict[str, Any],
+        *,
+        certificate: dict[str, Any] | None = None,
+        kept: Sequence[str] = (),
+    ) -> None:
+        """Write all tables, the certificate where there is one, and then ``run.json``.
 
         Files that only an earlier run wrote are removed, except those named in `kept`.
         """
@@ -95,8 +114,13 @@ class RunDirectory:
         for name in RUN_FILES:
             if name.removesuffix(".parquet") not in tables and name not in (RUN_FILE, *kept):
                 (self.path / name).unlink(missing_ok=True)
-        text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-        replace_file(self.path / RUN_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+        if certificate is not None:
+            self._write_json(CERTIFICATE_FILE, certificate)
+        self._write_json(RUN_FILE, record)
+
+    def _write_json(self, name: str, content: dict[str, Any]) -> None:
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        self.write_file(name, text.encode())
 
     def write_file(self, name: str, content: bytes) -> None:
         """Write or replace one file, atomically."""

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labelfix.inputs import as_list
-from labelfix.risk_control.random_check import RandomCheck
 from labelfix.settings import Kind
 from labelfix.system.clock import Clock
 from labelfix.system.hashing import file_sha256
 from labelfix.verdicts.arrays import Verdict
+from labelfix.verdicts.random_check import RandomCheck
 
 if TYPE_CHECKING:  # torch is not needed here
     from labelfix.cross_fitting import OutOfFoldPredictions
@@ -55,7 +55,7 @@ def summarise(
         "ties": table.ties,
         "estimates": dict(judged.estimates),
         "per_class": judged.per_class,
-        "guarantee": judged.guarantee,
+        "promises": list(judged.promises),
         "warnings": list(table.warnings),
         "seconds": {**clock.seconds, "total": clock.total()},
     }

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labelfix.errors import InputError
-from labelfix.system.run_files import RUN_FILE
+from labelfix.risk_control.promise import Promise
+from labelfix.system.run_files import CERTIFICATE_FILE, RUN_FILE
 
 __all__ = ["FinishedRun", "dense_soft_labels", "label_codes", "label_names"]
 
@@ -73,6 +74,23 @@ class FinishedRun:
     def summary(self) -> dict[str, Any]:
         """Counts, estimates and warnings, as `CleanResult.summary`."""
         return dict(self.record["summary"])
+
+    @property
+    def promises(self) -> tuple[Promise, ...]:
+        """What the run promises, or was asked to."""
+        return tuple(Promise(**values) for values in self.summary.get("promises", []))
+
+    @property
+    def certificate(self) -> dict[str, Any] | None:
+        """Content of ``certificate.json``; None for a run that was asked for no promise."""
+        try:
+            return dict(json.loads((self.path / CERTIFICATE_FILE).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{self.path / CERTIFICATE_FILE}: cannot be read ({error}). Run labelfix clean again."
+            ) from None
 
     @property
     def holds_images(self) -> bool:

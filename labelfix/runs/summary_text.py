@@ -1,13 +1,15 @@
 """The summary of a run in words: the same lines on the screen and in a notebook."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from labelfix.risk_control.promise import Promise, PromiseKind
+from labelfix.runs.certificate import how_sure, statement
 from labelfix.system.run_files import REPORT_FILE, RUN_FILE
 
-__all__ = ["has_chosen_rows", "next_steps", "rows_html", "summary_html", "summary_lines"]
+__all__ = ["has_chosen_rows", "next_steps", "promise_texts", "rows_html", "summary_html", "summary_lines"]
 
 
 def has_chosen_rows(summary: dict[str, Any]) -> bool:
@@ -35,9 +37,8 @@ def summary_lines(summary: dict[str, Any]) -> list[tuple[str, str]]:
         add("  precision", f"{_interval(estimates['precision'])} of the suspects are wrong")
         add("  recall", f"{_interval(estimates['recall'])} of the wrong labels are suspects")
         add("calibration", _calibration(estimates))
-        if summary.get("guarantee"):
-            promise = _promise(summary["guarantee"], summary["suspects"])
-            add("promise", "none: the trusted rows are not random" if has_chosen_rows(summary) else promise)
+        for promise in promise_texts(summary):
+            add("promise", promise)
     else:
         add("suspects", f"{summary['suspects']:,} labels, worst first in suspects.parquet")
         add("not calibrated", "no sampled trusted labels: nothing here is measured, and nothing is promised")
@@ -108,36 +109,39 @@ def _calibration(estimates: dict[str, Any]) -> str:
     )
 
 
-def _promise(guarantee: dict[str, Any], num_issues: int) -> str:
-    claim = f"at most {guarantee['max_fix_error']:.1%} of the automatic fixes are wrong"
-    observed = f"{guarantee['wrong']} of {guarantee['rows']:,} such trusted rows were"
-    if guarantee["threshold"] is not None:
-        coverage = f"{guarantee['coverage']:.0%} sure"
-        fixes = f"{guarantee['fixes']:,} labels from confidence {guarantee['threshold']:.3f} on"
-        frame = ", of those that labelfix next drew from" if guarantee["frames"] else ""
-        condition = (
-            ""
-            if guarantee["exact"]
-            else ", if the error rate is the same at similar confidence and never lower at lower confidence"
-        )
-        return f"{claim} ({coverage}; {observed}): {fixes}{frame}{condition}"
-    if not num_issues:
-        return "none: there is no suspect to fix"
-    needed = guarantee["rows_needed"]
-    if needed is None:
+def promise_texts(summary: dict[str, Any]) -> Iterator[str]:
+    """Yield what is promised, or why nothing is, a text per promise that the run was asked for."""
+    for promise in (Promise(**values) for values in summary.get("promises", [])):
+        if has_chosen_rows(summary) and not promise.exact:
+            yield "none: the trusted rows are not random"
+        else:
+            yield _promise(promise, summary["out"])
+
+
+def _promise(promise: Promise, out: str) -> str:
+    said, sure = statement(promise), how_sure(promise)
+    observed = f"{promise.wrong:,} of {promise.looked:,} verified ones were"
+    if promise.to_verify:
         return (
-            f"none: that {claim} cannot be promised ({observed}); even the best suspects seem wrong too often"
+            f"{said} ({sure}; {observed}), once {promise.to_verify:,} more are verified: labelfix next {out} --for "
+            "label-error"
         )
-    return (
-        f"none yet: to promise that {claim}, verify about {needed:,} more random rows, or fewer chosen by "
-        f"labelfix next ({observed})"
-    )
+    if promise.size:
+        least = "" if promise.kind == PromiseKind.LABELS else f", from confidence {promise.threshold:.3f} on"
+        return f"{said} ({sure}; {observed}), {promise.unverified:,} of them unverified{least}"
+    if promise.looked < promise.drawn:
+        return f"none yet that {said} ({observed}): {promise.drawn - promise.looked:,} drawn rows are not verified"
+    if promise.kind == PromiseKind.FIXES and not promise.exact:
+        return f"none yet that {said} ({observed}): labelfix next {out} draws the rows that decide"
+    return f"none that {said} ({observed})"
 
 
 def next_steps(summary: dict[str, Any]) -> list[str]:
     """Return what to do next, in sentences."""
     if not summary["calibrated"]:
-        return ["Next: verify a few hundred randomly chosen labels and pass them with --trusted."]
+        return [
+            "Next: labelfix sample draws a few hundred images; verify their labels and pass them with --trusted."
+        ]
     if not summary["suspects"]:
         return ["Next: nothing to review; no label is more likely wrong than right."]
     open_report = f"open {summary['out']}/{REPORT_FILE}, or " if _has_report(summary) else ""

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from labelfix.inputs import NO_LABEL, LabelTable
-from labelfix.inputs.design_weights import HAND_PICKED, RANDOM_SAMPLE
+from labelfix.inputs import LabelTable
+from labelfix.inputs.label_table import VerifiedAs
 from labelfix.runs.reading import label_names
 from labelfix.stacking.transition_matrix import NoiseMatrix
 from labelfix.verdicts.arrays import Action, Verdict
@@ -25,7 +25,6 @@ __all__ = [
 ]
 
 
-VERIFIED_AS = ("random", "drawn", "hand-picked")
 METADATA_KEY = b"labelfix"
 
 
@@ -55,15 +54,13 @@ def soft_label_table(
         "is_label_issue": pa.array(verdict.is_label_issue),
         "action": actions,
         "trusted_label": label_names(table.trusted, table.classes),
-        "verified_as": _verified_as(table),
+        "verified_as": label_names(
+            table.verified_as, tuple(kind.name.lower().replace("_", "-") for kind in VerifiedAs)
+        ),
+        "promised": pa.array(verdict.promised),
+        "kept": pa.array(verdict.kept),
     }
     return pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(metadata, ensure_ascii=False)})
-
-
-def _verified_as(table: LabelTable) -> pa.Array:
-    """Return how each image came to be verified, null where it was not."""
-    kind = np.select([table.trusted_sample == HAND_PICKED, table.trusted_sample == RANDOM_SAMPLE], [2, 0], 1)
-    return label_names(np.where(table.is_pair, kind, NO_LABEL), VERIFIED_AS)
 
 
 def _soft_columns(soft: np.ndarray, classes: tuple[str, ...], top_k: int | None) -> dict[str, pa.Array]:

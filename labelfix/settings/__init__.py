@@ -3,15 +3,16 @@
 The one source of defaults for Python, the command line and what a run records. Standard library only, so that
 ``labelfix --help`` stays fast.
 
-============  ============================================
+============  ==================================================
 `clean`       `CleanConfig` and its stages
+`verdict`     `VerdictConfig`
 `choices`     the enums
 `check`       `CheckConfig`
 `export`      `ExportConfig`
 `options`     the options of `labelfix.clean`, for editors and type checkers
 `signature`   a function's signature with every option
 `validation`  how every setting is checked
-============  ============================================
+============  ==================================================
 """
 
 from labelfix.settings.check import Bound, CheckConfig, parse_share
@@ -34,7 +35,6 @@ from labelfix.settings.clean import (
     FullConfig,
     HeadConfig,
     NetworkConfig,
-    VerdictConfig,
     option_owners,
 )
 from labelfix.settings.export import (
@@ -45,6 +45,7 @@ from labelfix.settings.export import (
     Transfer,
 )
 from labelfix.settings.options import CleanOptions
+from labelfix.settings.verdict import VerdictConfig
 
 __all__ = [
     "EMBEDDED_BACKBONE",

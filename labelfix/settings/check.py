@@ -33,6 +33,8 @@ class CheckConfig:
         Hold `max_noise` for the labels of every class as well.
     max_fix_error
         The run must have promised that at most this share of its automatic fixes is wrong.
+    max_label_error
+        The run must have promised that at most this share of all its labels is wrong, and leave none open.
     max_suspects
         Share of the images whose label is suspected.
     max_calibration_error
@@ -48,6 +50,7 @@ class CheckConfig:
     max_noise: float | None = None
     per_class: bool = False
     max_fix_error: float | None = None
+    max_label_error: float | None = None
     max_suspects: float | None = None
     max_calibration_error: float | None = None
     max_quarantined: float | None = None

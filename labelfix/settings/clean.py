@@ -32,6 +32,7 @@ from labelfix.settings.validation import (
     check_count,
     check_share,
 )
+from labelfix.settings.verdict import VerdictConfig
 
 __all__ = [
     "CleanConfig",
@@ -39,7 +40,6 @@ __all__ = [
     "FullConfig",
     "HeadConfig",
     "NetworkConfig",
-    "VerdictConfig",
     "option_owners",
 ]
 
@@ -208,31 +208,6 @@ class FullConfig:
         as_enum(self, "trusted_role", TrustedRole)
         check_share(self, "held_out_share")
         check_at_least(self, "pixel_budget")
-
-
-@dataclass(frozen=True, kw_only=True)
-class VerdictConfig:
-    """From evidence to verdicts.
-
-    Attributes
-    ----------
-    prior_rows
-        Strength of the Dirichlet prior on each row of the transition matrix, in trusted rows; None takes the one
-        under which the trusted rows are likeliest.
-    interval
-        Coverage of every interval that is shown, and of the promise.
-    max_fix_error
-        Promise that at most this share of the automatic fixes is wrong; None fixes nothing by itself.
-    """
-
-    prior_rows: float | None = None
-    interval: float = 0.95
-    max_fix_error: float | None = None
-
-    def __post_init__(self) -> None:
-        check_above(self, "prior_rows")
-        check_share(self, "interval")
-        check_share(self, "max_fix_error")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,3 +64,4 @@ class CleanOptions(TypedDict, total=False):
     prior_rows: float | None
     interval: float
     max_fix_error: float | None
+    max_label_error: float | None

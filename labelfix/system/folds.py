@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-__all__ = ["assign_folds", "hash_keys", "stratified_folds"]
+__all__ = ["assign_folds", "hash_keys", "names_digest", "stratified_folds"]
 
 
 def hash_keys(keys: Iterable[str], seed: int) -> np.ndarray:
@@ -19,6 +19,12 @@ def hash_keys(keys: Iterable[str], seed: int) -> np.ndarray:
         hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8, key=salt) for key in keys
     )
     return np.frombuffer(b"".join(d.digest() for d in digests), np.uint64)
+
+
+def names_digest(names: Iterable[str]) -> int:
+    """Return a number below 2^63 that identifies a set of names, in whatever order."""
+    hashes = hash_keys(names, 0)
+    return int(hashes.sum(dtype=np.uint64) ^ np.uint64(len(hashes))) >> 1
 
 
 def assign_folds(hashes: np.ndarray, strata: np.ndarray, num_folds: int) -> np.ndarray:

@@ -11,25 +11,39 @@ Numpy in, numpy out. N rows, K classes, M trusted rows, E kinds of evidence, F f
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 
 from labelfix.errors import InputError
 from labelfix.inputs.design_weights import HAND_PICKED, RANDOM_SAMPLE, row_counts
-from labelfix.risk_control.promise import Guarantee, find_guarantee
-from labelfix.risk_control.random_check import RandomCheck
+from labelfix.risk_control.promise import Promise
 from labelfix.settings import VerdictConfig
 from labelfix.stacking.conditional_logit import Posterior, TrustedRows
 from labelfix.stacking.transition_matrix import NoiseMatrix, Transition, label_counts
 from labelfix.verdicts.calibration import calibration_estimates
-from labelfix.verdicts.checks import check_known, check_labels, check_probs, check_trusted, check_weights
+from labelfix.verdicts.checks import (
+    check_draws,
+    check_known,
+    check_labels,
+    check_probs,
+    check_trusted,
+    check_weights,
+)
 from labelfix.verdicts.estimates import Estimate, Population, estimates_per_class, rate_estimates
-from labelfix.verdicts.posterior import fit_by_fold, predict_by_fold, trusted_rows_of, verdict_folds
+from labelfix.verdicts.posterior import (
+    content_hashes,
+    fit_by_fold,
+    predict_by_fold,
+    trusted_rows_of,
+    verdict_folds,
+)
+from labelfix.verdicts.promises import PromisedRows, RandomDraw, promise_of_fixes, promises_of_labels
+from labelfix.verdicts.random_check import RandomCheck, SampleKind
 from labelfix.verdicts.sampling import SamplingDesign, check_sample, post_stratified
 
-__all__ = ["Action", "Estimate", "Guarantee", "NoiseMatrix", "Verdict", "verdict"]
+__all__ = ["Action", "Estimate", "NoiseMatrix", "Promise", "RandomDraw", "Verdict", "verdict"]
 
 PROBS, VOTES = "probs", "votes"
 GIVEN = "given"  # the classifier on given labels alone, where the first one has seen trusted labels
@@ -75,8 +89,11 @@ class Verdict:
         The weight of each kind of evidence, averaged over the folds.
     classes
         (K,) class names.
-    guarantee
-        What is promised of the rows with action ``relabel``; None where no promise was asked for.
+    promises
+        What is promised, a promise for each list; empty where none was asked for.
+    promised, kept
+        (N,) bool: rows whose predicted label may be taken unseen, by a promise of fixes or of all labels; and,
+        where the latter was asked for, the rows to keep if all others are dropped.
     held_out
         (M, K) float32: the held-out posterior of the trusted rows, in their order.
     sample
@@ -95,7 +112,9 @@ class Verdict:
     per_class: dict[str, dict[str, Estimate]]
     weights: dict[str, float]
     classes: tuple[str, ...]
-    guarantee: Guarantee | None = None
+    promised: np.ndarray
+    kept: np.ndarray
+    promises: tuple[Promise, ...] = ()
     held_out: np.ndarray | None = None
     sample: RandomCheck | None = None
 
@@ -112,7 +131,7 @@ def verdict(
     votes: np.ndarray | None = None,
     trusted_weights: np.ndarray | None = None,
     trusted_samples: np.ndarray | None = None,
-    trusted_frames: Mapping[int, np.ndarray] | None = None,
+    trusted_draws: Sequence[RandomDraw] | None = None,
     known_rows: np.ndarray | None = None,
     known_samples: np.ndarray | None = None,
     config: VerdictConfig | None = None,
@@ -144,14 +163,11 @@ def verdict(
         (M,) above 0: design weights, 1 / inclusion probability, or in proportion to that where there is one draw.
         None says that the trusted rows are a simple random sample.
     trusted_samples
-        (M,) integers: the number of the draw of each trusted row; 0 is a simple random sample. None takes all rows
-        for one draw: with the weights if there are any, else a random sample.
-    trusted_frames
-        Number of a draw -> (N,) bool, its sampling frame: rows that had the same inclusion probability, unless they
-        had a trusted label by then. A frame must not depend on the truth of its rows; a held-out confidence does
-        not, the confidence of a trusted row does. A promise may be restricted to the fixes inside some frames. It
-        assumes nothing about the errors where every draw but the random sample has a frame. Frames need
-        `trusted_weights`, which are equal inside a frame.
+        (M,) integers: the number of the sample of each trusted row; 0 is a simple random sample. None takes all
+        rows for one sample: with the weights if there are any, else a random one.
+    trusted_draws
+        The random samples that promises rest on, each in the order in which it was drawn. None takes the trusted
+        rows of the random sample for one that was verified to its end.
     known_rows
         (X,) numbers of other rows that were verified, but whose truth had a part in `probs`. Nothing is measured on
         them, and no promise counts them as fixes.
@@ -173,14 +189,12 @@ def verdict(
     if votes is not None:
         sources[VOTES] = check_probs(VOTES, votes, probs.shape)
     rows, true = check_trusted(trusted_rows, trusted_labels, probs.shape)
-    weight, sample, frames = check_weights(
-        trusted_weights, trusted_samples, trusted_frames, rows, len(labels)
-    )
+    weight, sample = check_weights(trusted_weights, trusted_samples, rows)
     known, known_sample = check_known(known_rows, known_samples, rows, len(labels))
     names = tuple(str(c) for c in classes) if classes is not None else tuple(map(str, range(probs.shape[1])))
     if len(names) != probs.shape[1]:
         raise InputError(f"classes: names {len(names)} classes; probs has {probs.shape[1]} columns.")
-    design = SamplingDesign(rows, weight, sample, frames, known, known_sample)
+    design = SamplingDesign(rows, weight, sample, known, known_sample)
     found = check_sample(design, sources.get(GIVEN, sources[PROBS]), labels, names)
     design = post_stratified(design, labels, found)
     fold = verdict_folds(sources[PROBS], labels, rows, true, folds)
@@ -192,12 +206,24 @@ def verdict(
     held_out = posterior[rows]
     # hand-picked rows are part of the data set; predictions of rows that trained are not like those of others
     trained = np.isin(np.arange(len(labels)), known[known_sample != HAND_PICKED])
-    population = _population(posterior, labels, rows, true, count).only(~trained)
+    view = _population(posterior, labels, rows, true, count)
+    draws = _all_at_once(posterior, labels, rows, true, sample) if trusted_draws is None else trusted_draws
+    draws = check_draws(draws if found is not None and found.kind is SampleKind.RANDOM else (), probs.shape)
+    promised = _promised(view, known, trained, draws, config)
     posterior[rows] = np.eye(probs.shape[1], dtype=np.float32)[true]
     return _finish(
-        posterior, held_out, labels, trusted, rows, design, fits, soft_counts, tuple(sources), names, config,
-        population, found,
+        posterior, held_out, labels, trusted, rows, fits, soft_counts, tuple(sources), names, config,
+        view.only(~trained), promised, found,
     )  # fmt: skip
+
+
+def _all_at_once(
+    posterior: np.ndarray, labels: np.ndarray, rows: np.ndarray, true: np.ndarray, sample: np.ndarray
+) -> tuple[RandomDraw, ...]:
+    """Return the random sample as one draw, in an order that follows from the content of its rows."""
+    chosen = np.flatnonzero(sample == RANDOM_SAMPLE)
+    order = chosen[np.argsort(content_hashes(posterior[rows[chosen]], labels[rows[chosen]]), kind="stable")]
+    return (RandomDraw(rows=rows[order], true=true[order]),) if len(order) else ()
 
 
 # ----------------------------------------------------------------------------------------------- what is shown
@@ -237,34 +263,29 @@ def _finish(
     held_out: np.ndarray,
     labels: np.ndarray,
     trusted: TrustedRows,
-    trusted_rows: np.ndarray,
-    design: SamplingDesign,
+    verified: np.ndarray,
     fits: Mapping[int, Posterior],
     soft_counts: np.ndarray,
     sources: tuple[str, ...],
     classes: tuple[str, ...],
     config: VerdictConfig,
     population: Population,
+    found: PromisedRows,
     sample: RandomCheck | None,
 ) -> Verdict:
     rows = np.arange(len(labels))
     predicted = posterior.argmax(1).astype(np.int32)
     issue = predicted != labels
-    confidence = posterior[rows, predicted]
-    action = np.where(issue, Action.REVIEW, Action.KEEP).astype(np.int8)
-    guarantee = _guarantee(trusted, held_out, confidence, issue, trusted_rows, design, config)
-    if guarantee is not None and sample is not None and sample.alarm:
-        guarantee = replace(guarantee, threshold=None, frames=(), fixes=0, rows_needed=None)
-    if guarantee is not None and guarantee.threshold is not None:
-        fixed = issue & (confidence >= guarantee.threshold)
-        for draw in guarantee.frames:
-            fixed &= design.frames[draw]
-        action[fixed] = Action.RELABEL
-    action[trusted_rows[issue[trusted_rows]]] = Action.RELABEL
+    action = np.where(issue, np.where(found.promised, Action.RELABEL, Action.REVIEW), Action.KEEP).astype(
+        np.int8
+    )
+    if config.max_label_error is not None:
+        action[~found.promised] = Action.REVIEW
+    action[verified] = np.where(issue[verified], Action.RELABEL, Action.KEEP)
     return Verdict(
         soft_label=posterior,
         predicted_label=predicted,
-        confidence=confidence,
+        confidence=posterior[rows, predicted],
         label_score=posterior[rows, labels],
         is_label_issue=issue,
         action=action,
@@ -274,41 +295,28 @@ def _finish(
         per_class=estimates_per_class(population, classes, config.interval),
         weights=_mean_weights(fits, sources),
         classes=classes,
-        guarantee=guarantee,
+        promised=found.promised,
+        kept=found.kept,
+        promises=found.promises,
         held_out=held_out,
         sample=sample,
     )
 
 
-def _guarantee(
-    trusted: TrustedRows,
-    held_out: np.ndarray,
-    confidence: np.ndarray,
-    issue: np.ndarray,
-    trusted_rows: np.ndarray,
-    design: SamplingDesign,
+def _promised(
+    view: Population,
+    known: np.ndarray,
+    trained: np.ndarray,
+    draws: tuple[RandomDraw, ...],
     config: VerdictConfig,
-) -> Guarantee | None:
-    """Return what can be promised; `confidence` and `issue` (N,) are of all rows, `held_out` (M, K)."""
-    if config.max_fix_error is None:
-        return None
-    predicted = held_out.argmax(1)
-    flagged = predicted != trusted.given
-    unverified = issue.copy()
-    unverified[trusted_rows] = unverified[design.known_rows] = False
-    num_known = len(design.known_rows)
-    num_trained = int((design.known_sample != HAND_PICKED).sum())
-    return find_guarantee(
-        held_out.max(1)[flagged],
-        (predicted != trusted.true)[flagged],
-        design.weight[flagged],
-        design.sample[flagged],
-        confidence[unverified],
-        sampling_frames=design.frames_of(trusted_rows[flagged], unverified),
-        num_trained=design.num_trained,
-        trusted=int((design.sample == RANDOM_SAMPLE).sum()),
-        kept_share=len(trusted) / (len(trusted) + num_trained) if num_trained else 1.0,
-        rows=len(issue) - len(trusted) - num_known,
-        max_fix_error=config.max_fix_error,
-        coverage=config.interval,
-    )
+) -> PromisedRows:
+    """Return what the largest random sample promises; known (X,) row numbers, trained (N,) bool."""
+    verified = np.zeros(len(view.given), bool)
+    verified[known] = verified[view.rows] = True
+    draw = max(draws, key=lambda sample: len(sample.rows), default=None)
+    if config.max_label_error is not None:
+        return promises_of_labels(view, verified, draw, config.max_label_error, config.interval)
+    if config.max_fix_error is not None:
+        return promise_of_fixes(view, verified, trained, draw, config.max_fix_error, config.interval)
+    nothing = np.zeros(len(verified), bool)
+    return PromisedRows(promises=(), promised=nothing, kept=nothing)

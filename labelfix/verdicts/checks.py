@@ -3,18 +3,18 @@
 N rows, K classes, M trusted rows.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from labelfix.errors import InputError
+from labelfix.inputs.answers import CANNOT_TELL, UNDECIDED
 from labelfix.inputs.design_weights import RANDOM_SAMPLE
+from labelfix.verdicts.promises import RandomDraw
 
-__all__ = ["check_known", "check_labels", "check_probs", "check_trusted", "check_weights"]
+__all__ = ["check_draws", "check_known", "check_labels", "check_probs", "check_trusted", "check_weights"]
 
 ROWS_PER_CHUNK = 65536
-SAME_WEIGHT = 1e-6
 
 
 def check_labels(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -80,16 +80,13 @@ def check_trusted(
     return rows, labels
 
 
-def check_weights(
-    weights: Any, samples: Any, frames: Any, rows: np.ndarray, num_rows: int
-) -> tuple[np.ndarray, np.ndarray, dict[int, np.ndarray]]:
-    """Return weight and draw of each trusted row, both (M,), and the sampling frames, (num_rows,) bool by draw."""
+def check_weights(weights: Any, samples: Any, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return weight and sample of each trusted row, both (M,)."""
     count = len(rows)
     if weights is None:
-        for name, value in (("trusted_samples", samples), ("trusted_frames", frames)):
-            if value is not None:
-                raise InputError(f"{name}: came without trusted_weights; expected both, or none of them.")
-        return np.ones(count), np.full(count, RANDOM_SAMPLE), {}
+        if samples is not None:
+            raise InputError("trusted_samples: came without trusted_weights; expected both, or none of them.")
+        return np.ones(count), np.full(count, RANDOM_SAMPLE)
     weight = _array("trusted_weights", weights)
     if (
         weight.shape != (count,)
@@ -113,38 +110,7 @@ def check_weights(
             f"{random_weight.min():g} to {random_weight.max():g}. Number draws that go by weights from "
             f"{RANDOM_SAMPLE + 1} on."
         )
-    checked = _check_frames({} if frames is None else frames, num_rows)
-    for draw, frame in checked.items():
-        inside = weight[(sample == draw) & frame[rows]]
-        if len(inside) and np.ptp(inside) > SAME_WEIGHT * inside.max():
-            raise InputError(
-                f"trusted_frames: inside the frame of draw {draw}, weights run from {inside.min():g} to "
-                f"{inside.max():g}; expected one for all, because all had the same chance. Give other draws "
-                "another number, or leave the frame out."
-            )
-    return weight.astype(np.float64), sample, checked
-
-
-def _check_frames(frames: Any, num_rows: int) -> dict[int, np.ndarray]:
-    if not isinstance(frames, Mapping):
-        raise InputError(
-            f"trusted_frames: is a {type(frames).__name__}; expected a mapping from draws to rows."
-        )
-    checked = {}
-    for draw, rows in frames.items():
-        frame = _array(f"trusted_frames[{draw!r}]", rows)
-        if isinstance(draw, bool) or not isinstance(draw, (int, np.integer)) or draw == RANDOM_SAMPLE:
-            raise InputError(
-                f"trusted_frames: there is a frame of draw {draw!r}; expected integers other than {RANDOM_SAMPLE}, "
-                "the random sample, which is from all rows."
-            )
-        if frame.shape != (num_rows,) or frame.dtype != np.bool_:
-            raise InputError(
-                f"trusted_frames: that of draw {draw} has shape {frame.shape}, type {frame.dtype}; expected bool "
-                f"of shape ({num_rows},)."
-            )
-        checked[int(draw)] = frame
-    return checked
+    return weight.astype(np.float64), sample
 
 
 def _array(name: str, value: Any) -> np.ndarray:
@@ -152,6 +118,28 @@ def _array(name: str, value: Any) -> np.ndarray:
         return np.asarray(value)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name}: is no array ({error}); expected one.") from None
+
+
+def check_draws(draws: Any, shape: tuple[int, ...]) -> tuple[RandomDraw, ...]:
+    """Return the random draws, their rows and classes checked against the shape of the probabilities."""
+    for place, draw in enumerate(draws):
+        rows, true = np.asarray(draw.rows), np.asarray(draw.true)
+        name = f"trusted_draws, number {place + 1}"
+        if len(true) > len(rows) or len(np.unique(rows)) != len(rows):
+            raise InputError(
+                f"{name}: {len(true)} classes for {len(rows)} rows; expected every row once, and no more classes."
+            )
+        for what, values, least, limit in (
+            ("rows", rows, 0, shape[0]),
+            ("true", true, CANNOT_TELL, shape[1]),
+        ):
+            if len(values) and not (
+                values.min() >= least and values.max() < limit and UNDECIDED not in values
+            ):
+                raise InputError(
+                    f"{name}: {what} from {values.min()} to {values.max()}; expected 0 to {limit - 1}."
+                )
+    return tuple(draws)
 
 
 def check_known(

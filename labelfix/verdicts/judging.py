@@ -3,16 +3,16 @@
 N images, K classes.
 """
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from labelfix.inputs import NO_LABEL, LabelTable
+from labelfix.inputs import NO_LABEL
 from labelfix.settings import VerdictConfig
 from labelfix.verdicts.annotator_votes import vote_likelihood
-from labelfix.verdicts.arrays import Action, Verdict, verdict
+from labelfix.verdicts.arrays import Verdict, verdict
 from labelfix.verdicts.dawid_skene import LabelRows
+from labelfix.verdicts.frozen_lists import random_draws, with_frozen_lists, with_trusted_labels
 
 if TYPE_CHECKING:  # torch is not needed here
     from labelfix.cross_fitting import OutOfFoldPredictions
@@ -21,9 +21,15 @@ __all__ = ["judge"]
 
 
 def judge(predictions: "OutOfFoldPredictions", config: VerdictConfig) -> Verdict:
-    """Return the verdict on every image, from the calibration set and all predictions."""
+    """Return the verdict on every image, from the calibration set and all predictions.
+
+    Raises
+    ------
+    InputError
+        When a frozen list was made for another promise than the run is asked for.
+    """
     table, rows = predictions.table, predictions.calibration_rows
-    # trusted rows outside of the calibration set are hand-picked, or took part in training
+    # trusted rows outside of the calibration set are in no sample, or took part in training
     known = np.setdiff1d(table.pairs, rows)
     sampled = np.flatnonzero(table.is_pair & ~table.is_hand_picked)
     calibration_share = len(rows) / max(len(sampled), 1)
@@ -38,12 +44,12 @@ def judge(predictions: "OutOfFoldPredictions", config: VerdictConfig) -> Verdict
         votes=_votes(predictions, config),
         trusted_weights=table.trusted_weight[rows] / calibration_share if len(rows) else None,
         trusted_samples=table.trusted_sample[rows] if len(rows) else None,
-        trusted_frames=table.sampling_frames if len(rows) else None,
+        trusted_draws=random_draws(table, known, predictions.probs),
         known_rows=known,
         known_samples=table.trusted_sample[known],
         config=config,
     )
-    return _with_trusted_labels(judged, table, known)
+    return with_trusted_labels(with_frozen_lists(judged, table, config), table, known)
 
 
 def _votes(predictions: "OutOfFoldPredictions", config: VerdictConfig) -> np.ndarray | None:
@@ -62,21 +68,3 @@ def _votes(predictions: "OutOfFoldPredictions", config: VerdictConfig) -> np.nda
         trusted_count=table.trusted_count,
         prior_rows=config.prior_rows,
     )
-
-
-def _with_trusted_labels(judged: Verdict, table: LabelTable, rows: np.ndarray) -> Verdict:
-    """Return the verdict with the trusted labels of `rows`, which it does not know."""
-    if not len(rows):
-        return judged
-    true, wrong = table.trusted[rows], table.trusted[rows] != table.given[rows]
-    columns = {
-        name: getattr(judged, name).copy()
-        for name in ("soft_label", "predicted_label", "confidence", "label_score", "is_label_issue", "action")
-    }
-    columns["soft_label"][rows] = np.eye(len(table.classes), dtype=np.float32)[true]
-    columns["predicted_label"][rows] = true
-    columns["confidence"][rows] = 1.0
-    columns["label_score"][rows] = ~wrong
-    columns["is_label_issue"][rows] = wrong
-    columns["action"][rows] = np.where(wrong, Action.RELABEL, Action.KEEP)
-    return replace(judged, **columns)

@@ -3,14 +3,14 @@
 N rows, K classes, M trusted rows, X other verified rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from labelfix.inputs.design_weights import RANDOM_SAMPLE
-from labelfix.risk_control.random_check import RandomCheck, SampleKind, check_random
 from labelfix.verdicts.posterior import content_hashes
+from labelfix.verdicts.random_check import RandomCheck, SampleKind, check_random
 
 __all__ = ["SamplingDesign", "check_sample", "post_stratified"]
 
@@ -19,29 +19,15 @@ __all__ = ["SamplingDesign", "check_sample", "post_stratified"]
 class SamplingDesign:
     """How verified rows were sampled.
 
-    `rows`, `weight` and `sample` (the number of the draw) are (M,), of the trusted rows; `frames` are (N,) bool by
-    draw; `known_rows` and `known_sample` are (X,), of the rows that were verified but took part in training.
+    `rows`, `weight` and `sample` (its number) are (M,), of the trusted rows; `known_rows` and `known_sample` are
+    (X,), of the rows that were verified but took part in training.
     """
 
     rows: np.ndarray
     weight: np.ndarray
     sample: np.ndarray
-    frames: Mapping[int, np.ndarray]
     known_rows: np.ndarray
     known_sample: np.ndarray
-
-    @property
-    def num_trained(self) -> dict[int, int]:
-        """Number of a draw, other than the random sample -> how many of its rows took part in training."""
-        draws, counts = np.unique(self.known_sample, return_counts=True)
-        return {d: n for d, n in zip(draws.tolist(), counts.tolist(), strict=True) if d > RANDOM_SAMPLE}
-
-    def frames_of(
-        self, trusted: np.ndarray, unverified: np.ndarray
-    ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """Return which of some rows are in the sampling frame of each draw that has any verified row."""
-        verified = {*self.sample.tolist(), *self.num_trained}
-        return {d: (frame[trusted], frame[unverified]) for d, frame in self.frames.items() if d in verified}
 
 
 def check_sample(
@@ -88,7 +74,7 @@ def post_stratified(design: SamplingDesign, labels: np.ndarray, found: RandomChe
     """Return the design with a stratified sample as a draw of its own, weighted by given class."""
     if found is None or found.kind is not SampleKind.STRATIFIED:
         return design
-    number = max([*design.sample.tolist(), *design.known_sample.tolist(), *design.frames]) + 1
+    number = max([*design.sample.tolist(), *design.known_sample.tolist()]) + 1
     at_random = design.sample == RANDOM_SAMPLE
     inclusion = np.array(found.inclusion)[labels[design.rows[at_random]]]
     weight = design.weight.copy()

@@ -21,8 +21,9 @@ ANNOTATOR_NAMES = ("annotator", "worker", "annotator_id", "worker_id", "labeler"
 GIVEN_NAMES = ("label", "class", "given_label", "category", "label_name")
 TRUSTED_NAMES = ("trusted_label", "true_label", "verified_label")
 WEIGHT_NAMES = ("weight", "sampling_weight")
-FRAME_NAMES = ("drawn_from",)
-OPTIONAL = ("annotator", "weight", "drawn_from")
+DRAW_NAMES = ("draw",)
+OPTIONAL = ("annotator", "weight", "draw")
+OLD_FRAME = "drawn_from"  # labelfix 0.1.0 wrote it beside the weights
 
 # For each column its names in ranks: the first rank with a name in the table counts, and there must be just one.
 Wanted = Mapping[str, tuple[tuple[str, ...], ...]]
@@ -41,7 +42,7 @@ def wanted_columns(*, trusted: bool, weight: str | None = None) -> Wanted:
     if trusted:
         weights = _first_alone(WEIGHT_NAMES) if weight is None else ((plain_title(weight),),)
         labels = _first_alone(TRUSTED_NAMES) + _first_alone(GIVEN_NAMES)
-        return wanted | {"label": labels, "weight": weights, "drawn_from": (FRAME_NAMES,)}
+        return wanted | {"label": labels, "weight": weights, "draw": (DRAW_NAMES,)}
     return wanted | {"label": _first_alone(GIVEN_NAMES), "annotator": _first_alone(ANNOTATOR_NAMES)}
 
 
@@ -84,7 +85,7 @@ class RawTable:
     folder
         The folder the table stands in; None for a table in memory.
     columns
-        ``image``, ``label`` and, where there is one, ``annotator``, ``weight`` or ``drawn_from``: (R,)
+        ``image``, ``label`` and, where there is one, ``annotator``, ``weight`` or ``draw``: (R,)
         large_string, null where empty.
     places
         From row numbers to what a person looks up: ``line 48`` of a text file, ``row 47`` of a Parquet file.
@@ -99,6 +100,11 @@ class RawTable:
     def num_rows(self) -> int:
         """Number of label rows."""
         return len(self.columns["image"])
+
+    @property
+    def is_to_fill_in(self) -> bool:
+        """Whether it lists drawn rows, which may be filled in bit by bit."""
+        return "draw" in self.columns or "weight" in self.columns
 
     def at(self, rows: Iterable[Any]) -> list[str]:
         """Return ``labels.csv, line 48`` for each of a few row numbers."""
@@ -119,7 +125,7 @@ def find_columns(
     positions: dict[str, int] = {}
     before = problems.count
     for column, ranks in wanted.items():
-        if column == "weight" and "drawn_from" in plain:  # labelfix wrote it, whatever others call theirs
+        if column == "weight" and OLD_FRAME in plain:  # whatever others call theirs
             ranks = _first_alone(WEIGHT_NAMES)
         hits = next((hits for rank in ranks if (hits := [i for i, t in enumerate(plain) if t in rank])), [])
         if len(hits) == 1:
@@ -130,7 +136,7 @@ def find_columns(
                 f"{table}: {len(hits)} columns could each be the {column} column ({listed}); expected one. "
                 f"Remove the others, or name the right one {ranks[0][0]!r}."
             )
-        elif column == "weight" and "drawn_from" in plain:
+        elif column == "weight" and OLD_FRAME in plain:
             problems.add(
                 f"{table}: has a column 'drawn_from' and no 'weight'; expected both, as labelfix next wrote them. "
                 "Restore the column: rows that were chosen are no random sample."
@@ -174,8 +180,8 @@ def finish(table: RawTable, problems: Problems) -> RawTable:
 def _report_empty_cells(table: RawTable, problems: Problems) -> None:
     if table.num_rows == 0:
         problems.add(f"{table.name}: has columns but no rows; expected at least one row. Check the file.")
-    # a table with sampling weights is a list of what to verify: it may be filled in bit by bit
-    filled = ("image", "weight") if "weight" in table.columns else ("image", "label")
+    # a table of drawn rows is a list of what to verify: it may be filled in bit by bit
+    filled = ("image", next((name for name in ("draw", "weight") if name in table.columns), "label"))
     empty = {name: np.asarray(table.columns[name].is_null()) for name in filled}
     rows = np.flatnonzero(np.logical_or.reduce(list(empty.values())))
 

@@ -1,0 +1,178 @@
+"""What recorded draws make of a verdict: promises of frozen lists, and labels that are delivered as promised.
+
+N images, K classes, L rows of a list.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from labelfix.errors import InputError
+from labelfix.inputs import NO_LABEL, LabelTable
+from labelfix.inputs.answers import AnsweredDraw
+from labelfix.inputs.draws import Purpose
+from labelfix.inputs.label_table import VerifiedAs
+from labelfix.risk_control.promise import Promise, PromiseKind
+from labelfix.settings import VerdictConfig
+from labelfix.verdicts.arrays import Action, Verdict
+from labelfix.verdicts.posterior import content_hashes
+from labelfix.verdicts.promises import RandomDraw, promise_of_frozen_fixes
+
+__all__ = ["random_draws", "with_frozen_lists", "with_trusted_labels"]
+
+
+def random_draws(table: LabelTable, trained: np.ndarray, probs: np.ndarray) -> list[RandomDraw]:
+    """Return the simple random samples of a table, without rows that took part in training.
+
+    Trusted rows without a record are one sample, verified to its end.
+    """
+    draws = []
+    own = np.setdiff1d(np.flatnonzero(table.verified_as == VerifiedAs.RANDOM), trained)
+    if len(own):
+        own = own[np.argsort(content_hashes(probs[own], table.given[own]), kind="stable")]
+        draws.append(RandomDraw(rows=own, true=table.trusted[own]))
+    samples = [
+        d
+        for d in table.draws
+        if d.draw.purpose is Purpose.SAMPLE and d.draw.is_simple_random and d.is_current
+    ]
+    for answered in sorted(samples, key=lambda d: int(d.draw.settings["number"])):
+        row, looked = answered.drawn_row, np.arange(len(answered.answer)) < answered.looked
+        kept = (row >= 0) & ~np.isin(row, trained)
+        draws.append(
+            RandomDraw(
+                rows=row[kept],
+                true=answered.answer[kept & looked],
+                number=len(draws) + 1 if len(own) else int(answered.draw.settings["number"]),
+                draw=answered.draw.id,
+            )
+        )
+    return draws
+
+
+def with_frozen_lists(judged: Verdict, table: LabelTable, config: VerdictConfig) -> Verdict:
+    """Return the verdict with the promises of frozen lists in place of those of random rows, where there are any.
+
+    The labels that a list promises are the ones it was frozen with, whatever is predicted now.
+
+    Raises
+    ------
+    InputError
+        When a list was made for another limit, or another kind of promise, than the run is asked for.
+    """
+    asked = {Purpose.FIXES: config.max_fix_error, Purpose.LABELS: config.max_label_error}
+    lists = [d for d in table.draws if asked.get(d.draw.purpose) is not None]
+    for answered in lists:
+        _check_limit(answered, asked[answered.draw.purpose], config.interval)
+    if not lists:
+        return judged
+    lists.sort(key=lambda d: int(d.draw.settings["number"]))
+    promised, predicted = np.zeros(table.num_images, bool), judged.predicted_label.copy()
+    promises: list[Promise] = []
+    if config.max_label_error is not None:
+        promises.append(_of_all_labels(lists[-1], table, promised, predicted))
+    else:
+        for answered in lists:
+            found = promise_of_frozen_fixes(answered, _suggested(answered, table.classes))
+            if promised[found.rows].any():  # two promises of one row would not add up
+                found = replace(found, rows=found.rows[:0], promise=_withdrawn(found.promise))
+            else:
+                promised[found.rows], predicted[found.rows] = True, found.labels
+            promises.append(found.promise)
+    return _with_promised_labels(judged, table, promised, predicted, tuple(promises))
+
+
+def with_trusted_labels(judged: Verdict, table: LabelTable, rows: np.ndarray) -> Verdict:
+    """Return the verdict with the trusted labels of `rows`, which it does not know."""
+    if not len(rows):
+        return judged
+    true, wrong = table.trusted[rows], table.trusted[rows] != table.given[rows]
+    columns = {
+        name: getattr(judged, name).copy()
+        for name in ("soft_label", "predicted_label", "confidence", "label_score", "is_label_issue", "action")
+    }
+    columns["soft_label"][rows] = np.eye(len(table.classes), dtype=np.float32)[true]
+    columns["predicted_label"][rows] = true
+    columns["confidence"][rows] = 1.0
+    columns["label_score"][rows] = ~wrong
+    columns["is_label_issue"][rows] = wrong
+    columns["action"][rows] = np.where(wrong, Action.RELABEL, Action.KEEP)
+    return replace(judged, **columns)
+
+
+# -------------------------------------------------------------------------------------------------------- parts
+
+
+def _check_limit(answered: AnsweredDraw, asked: float | None, coverage: float) -> None:
+    option = {Purpose.FIXES: "--max-fix-error", Purpose.LABELS: "--max-label-error"}[answered.draw.purpose]
+    made_for = answered.draw.settings["max_error"]
+    if asked != made_for:
+        raise InputError(
+            f"{option}: got {asked:g}, but the draw {answered.draw.id} was made for {made_for:g}; expected the"
+            " same. Make another list for another limit."
+        )
+    if coverage != answered.draw.settings["coverage"]:
+        raise InputError(
+            f"--interval: got {coverage:g}, but the draw {answered.draw.id} was made for "
+            f"{answered.draw.settings['coverage']:g}; expected the same."
+        )
+
+
+def _suggested(answered: AnsweredDraw, classes: Sequence[str]) -> np.ndarray:
+    """Return the labels of a list as codes, (L,) int32; -1 for names that are no class any more."""
+    index = {name: k for k, name in enumerate(classes)}
+    names = answered.draw.table["suggestion"].to_pylist()
+    return np.array([index.get(name, NO_LABEL) for name in names], np.int32)
+
+
+def _of_all_labels(
+    answered: AnsweredDraw, table: LabelTable, promised: np.ndarray, predicted: np.ndarray
+) -> Promise:
+    """Return the promise that a run made of all labels, with what is still open; mark the rows it takes."""
+    settings, row = answered.draw.settings, answered.row
+    promise = Promise(**{**settings["promise"], "kind": PromiseKind.LABELS})
+    if len(row) != table.num_images or (row < 0).any():  # it was of other images
+        return _withdrawn(promise)
+    required = np.zeros(len(row), bool)
+    required[answered.draw.drawn] = True
+    suggested = _suggested(answered, table.classes)
+    taken = np.flatnonzero(~required & (row >= 0) & (suggested >= 0))
+    promised[row[taken]], predicted[row[taken]] = True, suggested[taken]
+    unverified = ~table.is_pair
+    return replace(
+        promise,
+        unverified=int((promised & unverified).sum()),
+        to_verify=int((~promised & unverified).sum()),
+        draw=answered.draw.id,
+    )
+
+
+def _withdrawn(promise: Promise) -> Promise:
+    return replace(promise, size=0, unverified=0, threshold=None, to_verify=0)
+
+
+def _with_promised_labels(
+    judged: Verdict,
+    table: LabelTable,
+    promised: np.ndarray,
+    predicted: np.ndarray,
+    promises: tuple[Promise, ...],
+) -> Verdict:
+    rows = np.arange(table.num_images)
+    predicted = np.where(table.is_pair, judged.predicted_label, predicted).astype(np.int32)
+    issue = predicted != table.given
+    action = np.where(issue, np.where(promised, Action.RELABEL, Action.REVIEW), Action.KEEP).astype(np.int8)
+    if promises[0].kind is PromiseKind.LABELS and promises[0].size:
+        action[~promised] = Action.REVIEW
+    action[table.is_pair] = np.where(issue[table.is_pair], Action.RELABEL, Action.KEEP)
+    return replace(
+        judged,
+        predicted_label=predicted,
+        confidence=judged.soft_label[rows, predicted],
+        is_label_issue=issue,
+        action=action,
+        promised=promised,
+        kept=np.zeros(table.num_images, bool),
+        promises=promises,
+    )
