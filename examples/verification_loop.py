@@ -1,12 +1,12 @@
-"""What verified labels buy: the loop clean, next, clean against verifying as many rows at random.
+"""What verified labels buy: the loop sample, clean, next.
 
-Writes CIFAR-10 images out as files with human labels of CIFAR-10N, verifies some of them at random, and asks for
-a promise (``--max-fix-error 0.05``). Then it verifies a few more, either those that ``labelfix next`` draws or
-random ones, and asks again. The answers come from the clean labels of the data set, so that it can also be counted
-how many of the promised fixes are wrong.
+Writes CIFAR-10 images out as files with human labels of CIFAR-10N, verifies some of them at random, and runs
+``labelfix clean``. Then it verifies a few more, those that ``labelfix next`` draws, and asks what is promised of
+the list (``--max-fix-error 0.05``). The answers come from the clean labels of the data set, so that it can also be
+counted how many of the promised fixes are wrong, and after which row of the list the promise stood.
 
-    LABELFIX_DATA=folder python examples/verification_loop.py --draws 4
-    LABELFIX_DATA=folder python examples/verification_loop.py --labels uniform-40 --first 1000 --more
+    LABELFIX_DATA=folder python examples/verification_loop.py --draws 20
+    LABELFIX_DATA=folder python examples/verification_loop.py --labels uniform-40 --first 1000 --more 200
 
 The folder holds cifar10.parquet (split, index, image, label) and cifar10n.parquet (index, clean, aggre, random1).
 """
@@ -25,7 +25,8 @@ import pyarrow.parquet as pq
 
 import labelfix
 from labelfix.benchmark.noise import uniform_noise
-from labelfix.risk_control.rows_to_verify import plan_verification
+from labelfix.inputs.answers import UNDECIDED, AnsweredDraw
+from labelfix.verdicts.promises import promise_of_frozen_fixes
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MAX_FIX_ERROR, COVERAGE = 0.05, 0.95
@@ -44,21 +45,14 @@ class DataSet:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """The tables of a run that ``labelfix next`` reads."""
+class Outcome:
+    """What is promised after `more` rows: unverified fixes, the share that is wrong, and when the promise stood."""
 
-    soft_labels: pa.Table
-    held_out: pa.Table
-
-
-@dataclass(frozen=True, kw_only=True)
-class Promise:
-    """What one run promises of rows that nobody verified, and how it is."""
-
-    way: str
-    verified: int
+    more: int
     fixes: int
     wrong: float
+    stood: int
+    chance: float
 
     @property
     def is_broken(self) -> bool:
@@ -90,14 +84,10 @@ def main() -> None:
     )
     print(f"promise: at most {MAX_FIX_ERROR:.0%} of the fixes are wrong, {COVERAGE:.0%} sure")
     print(
-        f"{'verified':>12}{'chosen':>10}{'promised':>13}{'median fixes':>14}{'least':>7}{'wrong':>8}{'broken':>8}"
+        f"{'verified':>12}{'promised':>13}{'fixes':>9}{'least':>7}{'wrong':>8}{'broken':>8}{'stood':>7}{'chance':>8}"
     )
-    for more in [0, *asked.more]:
-        for way in ("next", "at random") if more else ("at random",):
-            verified = asked.first + more
-            show(
-                [p for p in promises if (p.way, p.verified) == (way, verified)], f"{asked.first}+{more}", way
-            )
+    for more in asked.more:
+        show([promise for promise in promises if promise.more == more], f"{asked.first}+{more}")
 
 
 def write_images(folder: Path, rows: int, labels: str, image_size: int | None) -> DataSet:
@@ -124,28 +114,38 @@ def write_images(folder: Path, rows: int, labels: str, image_size: int | None) -
     )
 
 
-def loop(data: DataSet, draw: int, first: int, steps: list[int]) -> list[Promise]:
-    """Clean, verify more rows in either way, clean again."""
-    shuffled = np.random.default_rng(draw).permutation(len(data.images))
-    start = verified(data, shuffled[:first])
-    run, promise = clean(data, [start], draw, "at random")
-    promises = [promise]
-    for more in steps:
-        plan = plan_verification(
-            run.soft_labels,
-            more,
-            held_out=run.held_out,
-            max_fix_error=MAX_FIX_ERROR,
-            coverage=COVERAGE,
-            seed=draw,
+def loop(data: DataSet, draw: int, first: int, steps: list[int]) -> list[Outcome]:
+    """Clean, and verify more rows."""
+    start = verified(data, np.random.default_rng(draw).permutation(len(data.images))[:first])
+    labels = pa.table({"image": data.images.tolist(), "label": data.given.tolist()})
+    with tempfile.TemporaryDirectory() as temporary:
+        out = Path(temporary) / "run"
+        labelfix.clean(
+            data.folder, labels, start, out, report=False, seed=draw, train="head", image_size=data.image_size
         )
-        rows = np.searchsorted(data.images, plan.table["image"].to_pylist())
-        chosen = verified(data, rows)
-        for column in ("weight", "drawn_from"):
-            chosen = chosen.append_column(column, plan.table[column])
-        promises.append(clean(data, [start, chosen], draw, "next")[1])
-        promises.append(clean(data, [verified(data, shuffled[: first + more])], draw, "at random")[1])
-    return promises
+        return [next_rows(data, labelfix.open_run(out), more, draw) for more in steps]
+
+
+def next_rows(data: DataSet, run: labelfix.Run, more: int, seed: int) -> Outcome:
+    """Draw a list, verify its rows one after the other, and compare what is promised with the truth."""
+    found = run.next(more, max_fix_error=MAX_FIX_ERROR, seed=seed)
+    rows = np.searchsorted(data.images, found.draw.table["image"].to_pylist())
+    index = {name: k for k, name in enumerate(CLASSES)}
+    suggested = np.array([index[name] for name in found.draw.table["suggestion"].to_pylist()])
+    true = np.array([index[name] for name in data.true[rows]])
+    answers, stood = true[found.draw.drawn], 0
+    for looked in range(1, len(answers) + 1):
+        seen = np.where(np.arange(len(answers)) < looked, answers, UNDECIDED)
+        frozen = promise_of_frozen_fixes(AnsweredDraw(draw=found.draw, row=rows, answer=seen), suggested)
+        stood = stood or looked * bool(frozen.promise.size)
+    wrong = suggested[: frozen.promise.size] != true[: frozen.promise.size]
+    return Outcome(
+        more=more,
+        fixes=frozen.promise.unverified,
+        wrong=float(wrong.mean()) if len(wrong) else 0.0,
+        stood=stood,
+        chance=found.plan.chance,
+    )
 
 
 def verified(data: DataSet, rows: np.ndarray) -> pa.Table:
@@ -153,31 +153,14 @@ def verified(data: DataSet, rows: np.ndarray) -> pa.Table:
     return pa.table({"image": data.images[rows].tolist(), "label": data.true[rows].tolist()})
 
 
-def clean(data: DataSet, trusted: list[pa.Table], seed: int, way: str) -> tuple[Run, Promise]:
-    """Run ``labelfix clean`` on all rows, and compare its fixes with the truth."""
-    labels = pa.table({"image": data.images.tolist(), "label": data.given.tolist()})
-    with tempfile.TemporaryDirectory() as out:
-        found = labelfix.clean(
-            data.folder, labels, trusted, Path(out) / "run", report=False, seed=seed, train="head",
-            image_size=data.image_size, max_fix_error=MAX_FIX_ERROR,
-        ).soft_labels  # fmt: skip
-        run = Run(soft_labels=found, held_out=pq.read_table(Path(out) / "run" / "held_out.parquet"))
-    fixed = pa.compute.and_(pa.compute.equal(found["action"], "relabel"), found["trusted_label"].is_null())
-    rows = np.flatnonzero(fixed.to_numpy(zero_copy_only=False))
-    wrong = np.array(found["predicted_label"].to_pylist())[rows] != data.true[rows]
-    share = float(wrong.mean()) if len(rows) else 0.0
-    count = sum(len(table) for table in trusted)
-    return run, Promise(way=way, verified=count, fixes=len(rows), wrong=share)
-
-
-def show(promises: list[Promise], verified: str, way: str) -> None:
+def show(outcomes: list[Outcome], verified: str) -> None:
     """Print one line."""
-    made = [promise for promise in promises if promise.fixes]
-    fixes = [promise.fixes for promise in promises]
-    wrong = f"{sum(p.fixes * p.wrong for p in made) / sum(p.fixes for p in made):.1%}" if made else "–"
-    broken = sum(promise.is_broken for promise in made)
-    print(f"{verified:>12}{way:>10}{f'{len(made)} of {len(promises)}':>13}{median(fixes):14,.0f}"
-          f"{min(fixes):7,}{wrong:>8}{broken:8}")  # fmt: skip
+    made = [outcome for outcome in outcomes if outcome.fixes]
+    fixes = [outcome.fixes for outcome in outcomes]
+    wrong = f"{sum(o.fixes * o.wrong for o in made) / sum(o.fixes for o in made):.1%}" if made else "–"
+    stood, chance = median(o.stood for o in made) if made else 0, median(o.chance for o in outcomes)
+    print(f"{verified:>12}{f'{len(made)} of {len(outcomes)}':>13}{median(fixes):9,.0f}{min(fixes):7,}{wrong:>8}"
+          f"{sum(o.is_broken for o in made):8}{stood:7.0f}{chance:8.0%}", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -301,7 +301,7 @@ def test_interrupt_while_the_network_is_asked_stops_after_it(
         ("decode_images", "The same command starts again"),  # nothing is there
         ("load_batches", "Nothing is kept yet: start again with the same command and --resume."),
         ("train_folds", "holds decoded images. Go on with the same command and --resume."),
-        ("frozen_features", "holds decoded images and the state of the training. Go on with"),
+        ("frozen_features", "holds decoded images. Go on with the same command and --resume."),
     ],
 )
 def test_interrupt_outside_of_the_training_says_how_to_go_on(

@@ -91,10 +91,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [(tiny.names[i], label, ("ann", "bo")[i % 2]) for i, label in enumerate(labels)]
     write_rows(tiny.labels, rows, ("image", "label", "annotator"))
     tiny.write("verified.csv", tiny.trusted_rows[:5], tiny.true)
+    tiny.write("to-verify.csv", tiny.trusted_rows, tiny.true)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
         labelfix.clean("images", "labels.csv", "trusted.csv", **SMALL_OPTIONS)
+        labelfix.clean(
+            "images", "labels.csv", "trusted.csv", "third-run", max_label_error=0.4, **SMALL_OPTIONS
+        )
     return folder
 
 
@@ -118,7 +122,10 @@ def test_commands_run(line: str, run_copy: Path) -> None:
     if arguments[0] == "clean":
         arguments += SMALL
         shutil.rmtree("labelfix-out")
+        shutil.rmtree("third-run")
         Path("verified.csv").rename("next.csv")
+    if arguments[0] == "sample":
+        Path("to-verify.csv").unlink()
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code in ({0, 1} if arguments[0] == "check" else {0}), result.output
 

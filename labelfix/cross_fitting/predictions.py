@@ -3,13 +3,14 @@
 N images with a given label, E extra trusted ones, K classes, D features.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from labelfix.cross_fitting.duplicates import contradictions, duplicate_groups
 from labelfix.cross_fitting.self_training import self_trained_predictions
 from labelfix.errors import InputError
 from labelfix.images.backbones import Backbone, load_backbone
@@ -59,6 +60,8 @@ class OutOfFoldPredictions:
     calibration_set
         (N,) bool: sampled trusted rows whose given and trusted labels training did not see together; the verdict
         learns from these and is measured on them. Hand-picked rows are not among them.
+    group
+        (N,) the first image of each image's group of duplicates; None where nothing is known of images.
     features
         (N + E, D) of the frozen backbone, those of the extra trusted images last; None where there are none.
     quarantine
@@ -75,6 +78,7 @@ class OutOfFoldPredictions:
     record: dict[str, Any]
     evidence: dict[str, np.ndarray] = field(default_factory=dict)
     features: np.ndarray | None = None
+    group: np.ndarray | None = None
 
     @property
     def calibration_rows(self) -> np.ndarray:
@@ -160,7 +164,8 @@ def _from_features(
     progress: Progress,
 ) -> OutOfFoldPredictions:
     _check_size(table, config)
-    hashes, fold = _folds(table, config.seed, config.head.folds)
+    table, group = _grouped(table, features, progress)
+    hashes, fold = _folds(table, config.seed, config.head.folds, group)
     data = _labelled_features(table, features, hashes)
     device = choose_device(config.device)
     mslg = cross_fit_head(data, fold, config.head, seed=config.seed, device=device, progress=progress)
@@ -172,6 +177,7 @@ def _from_features(
         fold=fold,
         calibration_set=table.is_pair & ~table.is_hand_picked,
         features=features,
+        group=group,
         quarantine=quarantined,
         record=record,
     )
@@ -254,7 +260,9 @@ def _from_networks(
     decoded = decode_images(source, keys, kept_in, budget=budget, device=device, progress=progress)
     table, quarantined = quarantine(table, decoded, progress)
     networks = config.head.folds
-    hashes, fold = _folds(table, config.seed, networks if networks > 1 else FOLDS_OF_ONE_NETWORK)
+    features = frozen_features(decoded.store, len(table.every_key), backbone, config, device, progress)
+    table, group = _grouped(table, features, progress)
+    hashes, fold = _folds(table, config.seed, networks if networks > 1 else FOLDS_OF_ONE_NETWORK, group)
     data = LabelledPixels(
         pixels=decoded.store,
         given=table.given,
@@ -262,13 +270,13 @@ def _from_networks(
         hashes=hashes,
         num_classes=len(table.classes),
         hand_picked=table.is_hand_picked,
+        group=group,
     )
     identity = run_identity(table, config, backbone, decoded.digest, device)
     checkpoints = Checkpoints.open(out, identity, resume=resume)
     splits = data_splits(data, fold, config)
     probs = train_folds(data, fold, splits, backbone, config, checkpoints, device=device, progress=progress)
     held_out = np.concatenate([split.held_out for split in splits])
-    features = frozen_features(data, backbone, config, device, progress)
     return OutOfFoldPredictions(
         table=table,
         probs=probs,
@@ -276,6 +284,7 @@ def _from_networks(
         fold=fold,
         calibration_set=np.isin(np.arange(table.num_images), held_out) & ~table.is_hand_picked,
         features=features,
+        group=group,
         quarantine=quarantined,
         record={
             "kind": str(Kind.IMAGES),
@@ -304,10 +313,28 @@ def _backbone_record(backbone: Backbone) -> dict[str, Any]:
     }
 
 
-def _folds(table: LabelTable, seed: int, num_folds: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return hashes (N + E,) and folds (N,)."""
+def _grouped(table: LabelTable, features: np.ndarray, progress: Progress) -> tuple[LabelTable, np.ndarray]:
+    """Return the groups of duplicates, and the table with a warning where their trusted labels differ."""
+    group = duplicate_groups(features[: table.num_images], table.pairs)
+    warnings = contradictions(table, group)
+    for warning in warnings:
+        progress.note(f"warning: {warning}")
+    return replace(table, warnings=(*table.warnings, *warnings)), group
+
+
+def _folds(
+    table: LabelTable, seed: int, num_folds: int, group: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return hashes (N + E,) and folds (N,); a group (N,) is in the fold of that row of it with the least hash."""
     hashes = hash_keys(table.every_key, seed)
-    return hashes, stratified_folds(hashes[: table.num_images], table.trusted, num_folds)
+    fold = stratified_folds(hashes[: table.num_images], table.trusted, num_folds)
+    if group is None:
+        return hashes, fold
+    by_hash = np.argsort(hashes[: table.num_images], kind="stable")
+    _, first, inverse = np.unique(group[by_hash], return_index=True, return_inverse=True)
+    shared = np.empty_like(fold)
+    shared[by_hash] = fold[by_hash[first]][inverse]
+    return hashes, shared
 
 
 def _check_size(table: LabelTable, config: CleanConfig) -> None:

@@ -53,6 +53,7 @@ def summarise(
         "actions": {"keep": int(actions[0]), "relabel": int(actions[1]), "review": int(actions[2])},
         "quarantined": len(predictions.quarantine),
         "ties": table.ties,
+        "duplicates": 0 if predictions.group is None else _num_duplicates(predictions.group),
         "estimates": dict(judged.estimates),
         "per_class": judged.per_class,
         "promises": list(judged.promises),
@@ -80,6 +81,11 @@ def input_record(source: Path, kind: Kind, labels: Any, trusted: Any, reviewed: 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that results depend on."""
     return {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}}
+
+
+def _num_duplicates(group: np.ndarray) -> int:
+    """Return how many images have a twin, as far as it was looked for."""
+    return int((np.bincount(group)[group] > 1).sum())
 
 
 def _sample_record(sample: RandomCheck) -> dict[str, Any]:

@@ -73,6 +73,8 @@ def _images(summary: dict[str, Any]) -> str:
         parts.append(f"{summary['annotators']:,} annotators")
     if summary["quarantined"]:
         parts.append(f"{summary['quarantined']:,} could not be read (quarantine.parquet)")
+    if summary.get("duplicates"):
+        parts.append(f"{summary['duplicates']:,} with a twin")
     if summary["ties"]:
         parts.append(f"{summary['ties']:,} ties among annotators")
     return ", ".join(parts)

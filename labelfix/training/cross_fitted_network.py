@@ -65,6 +65,8 @@ class LabelledPixels:
         K.
     hand_picked
         (N,) bool: trusted rows that a person chose.
+    group
+        (N,) numbers of groups of duplicates; None takes every image for itself.
     """
 
     pixels: PixelStore
@@ -73,6 +75,7 @@ class LabelledPixels:
     hashes: np.ndarray
     num_classes: int
     hand_picked: np.ndarray
+    group: np.ndarray | None = None
 
 
 def run_identity(
@@ -102,16 +105,21 @@ def run_identity(
 
 
 def frozen_features(
-    data: LabelledPixels, backbone: Backbone, config: CleanConfig, device: torch.device, progress: Progress
+    pixels: PixelStore,
+    count: int,
+    backbone: Backbone,
+    config: CleanConfig,
+    device: torch.device,
+    progress: Progress,
 ) -> np.ndarray:
-    """Return features (P, D) float16 of all images from the backbone as it was before training."""
+    """Return features (P, D) float16 of all images, `count`, from the backbone as it was before training."""
     network = FrozenNetwork(backbone, device, training_dtype(config, device) or torch.float32)
-    chunks = torch.arange(len(data.trusted)).split(config.features.inference_batch)
-    with progress.stage("Computing features", len(data.trusted), "images") as advance, network.context():
+    chunks = torch.arange(count).split(config.features.inference_batch)
+    with progress.stage("Computing features", count, "images") as advance, network.context():
         parts = []
-        for pixels in data.pixels.batches(chunks):
-            parts.append(network(pixels))
-            advance(len(pixels))
+        for batch in pixels.batches(chunks):
+            parts.append(network(batch))
+            advance(len(batch))
     return np.concatenate(parts)
 
 
@@ -144,6 +152,7 @@ def data_splits(data: LabelledPixels, fold: np.ndarray, config: CleanConfig) -> 
             split_of_one(
                 *labels,
                 hand_picked=data.hand_picked,
+                group=data.group,
                 held_out_share=full.held_out_share,
                 role=full.trusted_role,
             )

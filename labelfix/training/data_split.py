@@ -55,6 +55,7 @@ def split_of_one(
     hand_picked: np.ndarray,
     held_out_share: float,
     role: TrustedRole,
+    group: np.ndarray | None = None,
 ) -> DataSplit:
     """Return the split for a single network.
 
@@ -72,6 +73,8 @@ def split_of_one(
         Share of the other (given, trusted) pairs of each class to hold out.
     role
         What the other trusted images do.
+    group
+        (N,) numbers of groups of duplicates, which are held out together; None takes every image for itself.
 
     Raises
     ------
@@ -84,7 +87,15 @@ def split_of_one(
     chosen = np.floor((rank + 1) * held_out_share) > np.floor(rank * held_out_share)
     held_out = np.zeros(len(given), bool)
     held_out[pairs[order[chosen]]] = True
+    if group is not None:  # with its first row
+        held_out[pairs] = held_out[_first_of_group(pairs, group)]
     return _split(given, trusted, hashes, inside=np.ones(len(given), bool), held_out=held_out, role=role)
+
+
+def _first_of_group(rows: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Return for each of some rows the first of them in its group."""
+    _, first, inverse = np.unique(group[rows], return_index=True, return_inverse=True)
+    return rows[first][inverse]
 
 
 def split_of_fold(

@@ -11,7 +11,7 @@ Numpy in, numpy out. N rows, K classes, M trusted rows, E kinds of evidence, F f
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -25,6 +25,7 @@ from labelfix.stacking.transition_matrix import NoiseMatrix, Transition, label_c
 from labelfix.verdicts.calibration import calibration_estimates
 from labelfix.verdicts.checks import (
     check_draws,
+    check_groups,
     check_known,
     check_labels,
     check_probs,
@@ -41,7 +42,7 @@ from labelfix.verdicts.posterior import (
 )
 from labelfix.verdicts.promises import PromisedRows, RandomDraw, promise_of_fixes, promises_of_labels
 from labelfix.verdicts.random_check import RandomCheck, SampleKind
-from labelfix.verdicts.sampling import SamplingDesign, check_sample, post_stratified
+from labelfix.verdicts.sampling import SamplingDesign, check_sample, one_per_group, post_stratified
 
 __all__ = ["Action", "Estimate", "NoiseMatrix", "Promise", "RandomDraw", "Verdict", "verdict"]
 
@@ -134,6 +135,7 @@ def verdict(
     trusted_draws: Sequence[RandomDraw] | None = None,
     known_rows: np.ndarray | None = None,
     known_samples: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
     config: VerdictConfig | None = None,
 ) -> Verdict:
     """Judge every label from out-of-fold probabilities and a few trusted labels.
@@ -174,6 +176,9 @@ def verdict(
     known_samples
         (X,) integers: the number of the draw of each of them, -1 for hand-picked ones; None takes the random
         sample.
+    groups
+        (N,) integers from 0 to N - 1: rows with the same number are duplicates of each other. Where whole groups
+        were verified, a group counts once, and nothing is promised. `folds` should keep them together.
     config
         Smoothing and coverage of the intervals.
 
@@ -195,8 +200,13 @@ def verdict(
     if len(names) != probs.shape[1]:
         raise InputError(f"classes: names {len(names)} classes; probs has {probs.shape[1]} columns.")
     design = SamplingDesign(rows, weight, sample, known, known_sample)
-    found = check_sample(design, sources.get(GIVEN, sources[PROBS]), labels, names)
-    design = post_stratified(design, labels, found)
+    groups = check_groups(groups, len(labels))
+    found = check_sample(design, sources.get(GIVEN, sources[PROBS]), labels, names, groups)
+    by_group = design if groups is None else one_per_group(design, groups)
+    if found is not None and by_group is not design:
+        found = replace(found, by_group=True)
+    simple = found is not None and found.kind is SampleKind.RANDOM and not found.by_group
+    design = post_stratified(by_group, labels, found)
     fold = verdict_folds(sources[PROBS], labels, rows, true, folds)
     count = row_counts(design.weight, design.sample, len(labels))
     trusted = trusted_rows_of(list(sources.values()), labels, rows, true, count, fold, VOTES in sources)
@@ -207,13 +217,15 @@ def verdict(
     # hand-picked rows are part of the data set; predictions of rows that trained are not like those of others
     trained = np.isin(np.arange(len(labels)), known[known_sample != HAND_PICKED])
     view = _population(posterior, labels, rows, true, count)
+    counted = count > 0  # rows that represent none are known, and nothing is measured on them
+    measured = replace(view, rows=rows[counted], true=true[counted], count=count[counted]).only(~trained)
     draws = _all_at_once(posterior, labels, rows, true, sample) if trusted_draws is None else trusted_draws
-    draws = check_draws(draws if found is not None and found.kind is SampleKind.RANDOM else (), probs.shape)
+    draws = check_draws(draws if simple else (), probs.shape)
     promised = _promised(view, known, trained, draws, config)
     posterior[rows] = np.eye(probs.shape[1], dtype=np.float32)[true]
     return _finish(
         posterior, held_out, labels, trusted, rows, fits, soft_counts, tuple(sources), names, config,
-        view.only(~trained), promised, found,
+        measured, promised, found,
     )  # fmt: skip
 
 
@@ -291,7 +303,7 @@ def _finish(
         action=action,
         noise_matrix=_noise_matrix(trusted, soft_counts, config),
         estimates=rate_estimates(population, config.interval)
-        | calibration_estimates(population, held_out, config.interval),
+        | calibration_estimates(population, held_out[trusted.count > 0], config.interval),
         per_class=estimates_per_class(population, classes, config.interval),
         weights=_mean_weights(fits, sources),
         classes=classes,

@@ -12,7 +12,15 @@ from labelfix.inputs.answers import CANNOT_TELL, UNDECIDED
 from labelfix.inputs.design_weights import RANDOM_SAMPLE
 from labelfix.verdicts.promises import RandomDraw
 
-__all__ = ["check_draws", "check_known", "check_labels", "check_probs", "check_trusted", "check_weights"]
+__all__ = [
+    "check_draws",
+    "check_groups",
+    "check_known",
+    "check_labels",
+    "check_probs",
+    "check_trusted",
+    "check_weights",
+]
 
 ROWS_PER_CHUNK = 65536
 
@@ -140,6 +148,18 @@ def check_draws(draws: Any, shape: tuple[int, ...]) -> tuple[RandomDraw, ...]:
                     f"{name}: {what} from {values.min()} to {values.max()}; expected 0 to {limit - 1}."
                 )
     return tuple(draws)
+
+
+def check_groups(groups: np.ndarray | None, count: int) -> np.ndarray | None:
+    """Return the groups of duplicates, (N,) int64."""
+    if groups is None:
+        return None
+    groups = np.asarray(groups)
+    if groups.shape != (count,) or not np.issubdtype(groups.dtype, np.integer):
+        raise InputError(f"groups: shape {groups.shape}, type {groups.dtype}; expected ({count},) integers.")
+    if count and not (groups.min() >= 0 and groups.max() < count):
+        raise InputError(f"groups: values from {groups.min()} to {groups.max()}; expected 0 to {count - 1}.")
+    return groups.astype(np.int64)
 
 
 def check_known(

@@ -47,6 +47,7 @@ def judge(predictions: "OutOfFoldPredictions", config: VerdictConfig) -> Verdict
         trusted_draws=random_draws(table, known, predictions.probs),
         known_rows=known,
         known_samples=table.trusted_sample[known],
+        groups=predictions.group,
         config=config,
     )
     return with_trusted_labels(with_frozen_lists(judged, table, config), table, known)

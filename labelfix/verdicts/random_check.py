@@ -82,7 +82,8 @@ class RandomCheck:
         (L,) share of the rows of every stratum that is trusted, NaN of a number that no row has; empty unless the
         sample is stratified.
     by_group
-        Whether groups were counted, because by its rows alone the sample would not be a random one.
+        Whether groups were counted: by its rows alone the sample would not be a random one, or it holds far more
+        whole groups than chance allows.
     """
 
     alarm: bool
@@ -102,7 +103,8 @@ class RandomCheck:
         """Return what was found, what it means and what to do, in sentences."""
         if self.kind is SampleKind.RANDOM:
             drawn = "whole duplicate groups" if self.by_group else "rows"
-            return f"The trusted rows look like {drawn} drawn at random."
+            so = " So a group counts once, and nothing is promised." if self.by_group else ""
+            return f"The trusted rows look like {drawn} drawn at random.{so}"
         if self.kind is SampleKind.STRATIFIED:
             return (
                 f"The trusted rows look like a stratified sample: {np.nanmin(self.inclusion):.2%} to "

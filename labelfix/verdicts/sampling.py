@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import stats
 
-from labelfix.inputs.design_weights import RANDOM_SAMPLE
+from labelfix.inputs.design_weights import HAND_PICKED, RANDOM_SAMPLE
 from labelfix.verdicts.posterior import content_hashes
 from labelfix.verdicts.random_check import RandomCheck, SampleKind, check_random
 
-__all__ = ["SamplingDesign", "check_sample", "post_stratified"]
+__all__ = ["SamplingDesign", "check_sample", "one_per_group", "post_stratified"]
+
+# Groups are taken to have been drawn whole where chance would have it less often.
+WHOLE_GROUPS = 0.001
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,11 @@ class SamplingDesign:
 
 
 def check_sample(
-    design: SamplingDesign, probs: np.ndarray, labels: np.ndarray, classes: Sequence[str]
+    design: SamplingDesign,
+    probs: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    groups: np.ndarray | None = None,
 ) -> RandomCheck | None:
     """Return whether the rows of the random sample look like one; None where there are none.
 
@@ -47,6 +55,8 @@ def check_sample(
         (N,) given labels.
     classes
         (K,) names.
+    groups
+        (N,) numbers of groups of duplicates: whole groups may have been drawn.
     """
     trusted = design.rows[design.sample == RANDOM_SAMPLE]
     known = design.known_rows[design.known_sample == RANDOM_SAMPLE]
@@ -60,6 +70,7 @@ def check_sample(
         return check_random(
             score[frame], labels[frame], np.searchsorted(frame, drawn),
             issue=issue[frame], ties=ties[frame], classes=classes,
+            groups=None if groups is None else groups[frame],
         )  # fmt: skip
 
     found = check(numbers, np.concatenate([trusted, known]))
@@ -86,3 +97,34 @@ def post_stratified(design: SamplingDesign, labels: np.ndarray, found: RandomChe
         sample=np.where(at_random, number, design.sample),
         known_sample=np.where(known_at_random, number, design.known_sample),
     )
+
+
+def one_per_group(design: SamplingDesign, groups: np.ndarray) -> SamplingDesign:
+    """Return the design with one row of each group of duplicates, for all of it, where whole groups were drawn.
+
+    Rows that were drawn one by one hardly ever hold all of a group. Where they do far more often than chance
+    allows, groups were drawn: then a row counts for the size of its group, and its twins represent nothing.
+    """
+    at_random = np.flatnonzero(design.sample == RANDOM_SAMPLE)
+    drawn = groups[design.rows[at_random]]
+    _, first, held = np.unique(drawn, return_index=True, return_counts=True)
+    size = np.bincount(groups, minlength=len(groups))[drawn[first]]
+    if not _are_whole(size, held, len(at_random), len(groups)):
+        return design
+    number = max([*design.sample.tolist(), *design.known_sample.tolist()]) + 1
+    sample, weight = design.sample.copy(), design.weight.copy()
+    sample[at_random] = HAND_PICKED
+    sample[at_random[first]], weight[at_random[first]] = number, size
+    return replace(design, sample=sample, weight=weight)
+
+
+def _are_whole(size: np.ndarray, held: np.ndarray, drawn: int, rows: int) -> bool:
+    """Return whether more groups are held whole than rows drawn one by one would hold.
+
+    size, held: of the groups that have a drawn row, how many rows they have and how many of these are drawn.
+    """
+    several = size > 1
+    share = drawn / rows
+    chance = share ** size[several] / (1 - (1 - share) ** size[several])
+    whole = int((held == size)[several].sum())
+    return bool(whole and stats.binom.sf(whole - 1, int(several.sum()), float(chance.mean())) < WHOLE_GROUPS)
