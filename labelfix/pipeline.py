@@ -8,7 +8,7 @@ Every stage is a function of its own that can be called from Python; what passes
 import os
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Unpack
@@ -25,6 +25,7 @@ from labelfix.export import ExportResult, export_run
 from labelfix.images.folder import ImageFolder
 from labelfix.inputs import LabelTable, lexical_keys, read_label_table
 from labelfix.inputs.matrices import Matrix, infer_kind, read_matrix
+from labelfix.inputs.random_draw import hold_back
 from labelfix.report import WrittenReport, write_report
 from labelfix.report.neighbours import issue_neighbours
 from labelfix.runs.certificate import certificate
@@ -148,6 +149,7 @@ def clean(
         origin = ImageFolder(source) if kind is Kind.IMAGES else read_matrix(source, kind)
         places = [*([run.draws] if run.draws.is_dir() else []), *draws]
         table = _read_tables(origin, labels, trusted, reviewed, places, config)
+        table = hold_back(table, config.calibration_split)
     for warning in table.warnings:
         progress.note(f"warning: {warning}")
     config = _decide_training(config, chosen, kind, table)
@@ -156,6 +158,7 @@ def clean(
     )
     with clock.time("verdict"):
         judged = judge(predictions, config.verdict)
+        predictions = replace(predictions, table=predictions.table.revealed())
     if judged.sample is not None and judged.sample.is_remarkable:
         progress.note(f"warning: {judged.sample.message()}")
     record = {

@@ -364,3 +364,46 @@ def test_a_run_keeps_the_records_that_it_used_and_finds_them_again(loop: Loop) -
     with pytest.raises(InputError, match="no record of the draw"):
         loop.clean("second", first)
     loop.clean("second", first, draws=[loop.folder / "first" / "draws"])
+
+
+def test_rows_that_nothing_learned_from_make_an_exact_promise(hard: Loop) -> None:
+    first = hard.sample(800)
+    options = {"max_label_error": 0.05}
+    whole = hard.clean("whole", first, **options)
+    split = hard.clean("split", first, calibration_split=0.5, **options)
+    assert [promise["exact"] for promise in split.summary["promises"]] == [True, True]
+    assert split.summary["promises"][0]["looked"] <= 400
+    assert not whole.summary["promises"][0]["exact"]
+    rows = [r.summary["estimates"]["noise_rate"]["rows"] for r in (whole, split)]
+    assert rows == [800, 400]
+    # they are known labels all the same
+    trusted = split.soft_labels["trusted_label"]
+    assert trusted.equals(whole.soft_labels["trusted_label"])
+    verified = ~unverified(split)
+    assert verified.sum() == 800
+    assert (split.verdict.predicted_label == hard.true)[verified].all()
+    certificate = json.loads((hard.folder / "split" / "certificate.json").read_text())
+    assert not any("simulation" in sentence for sentence in certificate["assumptions"])
+    # nothing is learned from the last rows: other answers there change no prediction of other rows
+    frame = pd.read_csv(first, dtype=str)
+    frame.loc[400:, "trusted_label"] = np.roll(frame["trusted_label"][400:], 1)
+    frame.to_csv(first, index=False)
+    other = hard.clean("other", first, calibration_split=0.5, **options)
+    np.testing.assert_array_equal(other.verdict.soft_label[~verified], split.verdict.soft_label[~verified])
+    assert other.summary["promises"][0]["to_verify"] > split.summary["promises"][0]["to_verify"]
+
+
+def test_rows_without_a_record_are_held_back_too(hard: Loop) -> None:
+    rows = np.random.default_rng(0).permutation(ROWS)[:800]
+    trusted = write_rows(hard.folder / "trusted.csv", ((NAMES[row], hard.true[row]) for row in rows))
+    split = hard.clean("split", trusted, calibration_split=0.5, max_fix_error=0.3)
+    (promise,) = split.summary["promises"]
+    assert promise["exact"]
+    assert promise["size"] > 0
+    fixed = np.asarray(split.soft_labels["promised"]) & unverified(split)
+    assert fixed.sum() == promise["unverified"]
+    assert hard.wrong_share(split, fixed) <= 0.3
+    with pytest.raises(InputError, match="--calibration-split: there is no simple random sample"):
+        hard.clean("none", calibration_split=0.5)
+    with pytest.raises(SettingError, match="--calibration-split"):
+        hard.clean("none", calibration_split=1.5)

@@ -16,10 +16,11 @@ import pytest
 from labelfix import verdict
 from labelfix.drawing import draw_fixes
 from labelfix.inputs.answers import UNDECIDED, AnsweredDraw
+from labelfix.inputs.random_draw import RandomDraw
 from labelfix.risk_control.promise import fixes_level
 from labelfix.settings import VerdictConfig
 from labelfix.verdicts import Verdict
-from labelfix.verdicts.promises import RandomDraw, promise_of_frozen_fixes
+from labelfix.verdicts.promises import promise_of_frozen_fixes
 
 REPLICATES, MOST_BROKEN = 2000, 131
 pytestmark = pytest.mark.timeout(7200)
@@ -54,12 +55,14 @@ class World:
         given = np.where(rng.random(ROWS) < chance, other, true)
         return cls(stated, given, true)
 
-    def judge(self, draws: list[RandomDraw], known: np.ndarray, limit: dict[str, float]) -> Verdict:
-        """Return the verdict of a run with random samples, and with rows verified otherwise."""
-        rows = np.concatenate([draw.rows[: len(draw.true)] for draw in draws])
+    def judge(
+        self, draw: RandomDraw, others: np.ndarray, known: np.ndarray, limit: dict[str, float]
+    ) -> Verdict:
+        """Return the verdict of a run with a random sample, other random rows, and rows verified otherwise."""
+        rows = np.append(others, draw.rows[: len(draw.true)])
         known = np.setdiff1d(known, rows)
         return verdict(
-            self.probs, self.given, rows, self.true[rows], trusted_draws=draws, known_rows=known,
+            self.probs, self.given, rows, self.true[rows], trusted_draw=draw, known_rows=known,
             known_samples=np.full(len(known), -1), config=VerdictConfig(**limit),
         )  # fmt: skip
 
@@ -70,17 +73,16 @@ def looks(count: int) -> list[int]:
 
 def broken_promise_of_labels(world: World, rng: np.random.Generator, limit: float, kept: bool) -> bool | None:
     """Return whether the first promise that leaves at most 60 % of the rows open is broken; None without one."""
-    order, draws = rng.permutation(ROWS), []
+    order = rng.permutation(ROWS)
     for number, (start, stop) in enumerate([(0, 150), (150, 350), (350, 600)], start=1):
         for looked in looks(stop - start):
             rows = order[start:stop]
             now = RandomDraw(rows=rows, true=world.true[rows[:looked]], number=number)
-            found = world.judge([*draws, now], np.empty(0, int), {"max_label_error": limit})
+            found = world.judge(now, order[:start], np.empty(0, int), {"max_label_error": limit})
             promise, taken = found.promises[kept], (found.kept if kept else found.promised)
             if promise.size and taken.sum() > 0.4 * ROWS:
                 wrong = ((found.predicted_label != world.true) & taken).sum()
                 return bool(wrong > limit * (taken.sum() if kept else ROWS))
-        draws.append(RandomDraw(rows=rows, true=world.true[rows], number=number))
     return None
 
 
@@ -90,7 +92,7 @@ def broken_promise_of_fixes(world: World, rng: np.random.Generator, limit: float
     names, known = np.arange(ROWS).astype(str), np.empty(0, int)
     for looked in looks(len(rows)):
         draw = RandomDraw(rows=rows, true=world.true[rows[:looked]])
-        found = world.judge([draw], known, {"max_fix_error": limit})
+        found = world.judge(draw, known, known, {"max_fix_error": limit})
         if found.promises[0].size:
             wrong = (found.predicted_label != world.true)[found.promised].sum()
             return 0, bool(wrong > limit * found.promises[0].size)
@@ -119,7 +121,7 @@ def broken_promise_of_fixes(world: World, rng: np.random.Generator, limit: float
                 wrong = (frozen.labels != world.true[frozen.rows]).sum()
                 return number, bool(wrong > limit * frozen.promise.size)
         known = np.concatenate([known, row[listed.drawn]])
-        found = world.judge([RandomDraw(rows=rows, true=world.true[rows])], known, {"max_fix_error": limit})
+        found = world.judge(draw, known[:0], known, {"max_fix_error": limit})
     return 0, None
 
 

@@ -222,7 +222,7 @@ def test_rows_known_otherwise_are_no_fixes():
     others[known] = False
     number = np.cumsum(others) - 1
     alone = verdict(probs[others], labels[others], number[held_out], true[held_out], config=config)
-    assert alone.promises[0].unverified == pytest.approx(result.promises[0].unverified, rel=0.15)
+    assert alone.promises[0].unverified == pytest.approx(result.promises[0].unverified, rel=0.25)
     with pytest.raises(InputError, match="known_samples: 1 values"):
         verdict(probs, labels, held_out, true[held_out], known_rows=known, known_samples=np.array([1]))
     with pytest.raises(InputError, match="known_rows: a row is among the trusted rows"):
@@ -281,16 +281,16 @@ def test_weights_undo_a_biased_choice():
         ({"trusted_weights": [[2.0]]}, "trusted_weights: shape"),
         ({"trusted_weights": [2.0], "trusted_samples": [1.0]}, "trusted_samples: shape"),
         (
-            {"trusted_draws": [RandomDraw(rows=np.array([1, 1]), true=np.array([0]))]},
-            "trusted_draws, number 1: 1 classes for 2 rows; expected every row once",
+            {"trusted_draw": RandomDraw(rows=np.array([1, 1]), true=np.array([0]))},
+            "trusted_draw: 1 classes for 2 rows; expected every row once",
         ),
         (
-            {"trusted_draws": [RandomDraw(rows=np.array([1, 4]), true=np.array([0]))]},
-            "trusted_draws, number 1: rows from 1 to 4; expected 0 to 3",
+            {"trusted_draw": RandomDraw(rows=np.array([1, 4]), true=np.array([0]))},
+            "trusted_draw: rows from 1 to 4; expected 0 to 3",
         ),
         (
-            {"trusted_draws": [RandomDraw(rows=np.array([1, 2]), true=np.array([-1]))]},
-            "trusted_draws, number 1: true from -1 to -1; expected 0 to 1",
+            {"trusted_draw": RandomDraw(rows=np.array([1, 2]), true=np.array([-1]))},
+            "trusted_draw: true from -1 to -1; expected 0 to 1",
         ),
         ({"evidence": {"other": np.full((3, 2), 0.5)}}, "other: has shape"),
         ({"classes": ["one"]}, "names 1 classes"),

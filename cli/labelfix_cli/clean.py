@@ -91,6 +91,12 @@ def clean(
         str | None,
         _option(INPUT, "Column of --trusted with sampling weights.  [default: weight, if there is one]"),
     ] = Config.trusted_weights,
+    calibration_split: Annotated[
+        float | None,
+        _option(
+            INPUT, "Share of the random sample to learn nothing from, for exact promises.  [default: none]"
+        ),
+    ] = Config.calibration_split,
     out: Annotated[Path, _option(OUTPUT, "Folder for the results.", "--out", "-o")] = Path("labelfix-out"),
     force: Annotated[bool, _option(OUTPUT, "Replace the run that --out holds.", "--force", "-f")] = False,
     soft_label_top_k: Annotated[

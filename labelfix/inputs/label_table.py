@@ -15,6 +15,7 @@ from labelfix.inputs.design_weights import HAND_PICKED, row_counts
 
 if TYPE_CHECKING:
     from labelfix.inputs.answers import AnsweredDraw
+    from labelfix.inputs.random_draw import RandomDraw
 
 __all__ = ["NO_LABEL", "LabelTable", "VerifiedAs"]
 
@@ -62,6 +63,9 @@ class LabelTable:
         How many majorities were tied and went to the more reliable annotator, or to class order.
     missing
         Names of images that were left out because there is no such file.
+    held_back
+        Verified rows whose labels are not in `trusted`, so that nothing learns from them; None where there are
+        none.
     warnings
         What a person should know before trusting the result, in full sentences.
     """
@@ -84,6 +88,7 @@ class LabelTable:
     ties: int
     missing: tuple[str, ...]
     warnings: tuple[str, ...]
+    held_back: "RandomDraw | None" = None
 
     @property
     def num_images(self) -> int:
@@ -133,6 +138,15 @@ class LabelTable:
         counts[rows] = row_counts(self.trusted_weight[rows], self.trusted_sample[rows], self.num_images)
         return counts
 
+    def revealed(self) -> "LabelTable":
+        """Return the table with the labels that were held back among the trusted ones."""
+        if self.held_back is None:
+            return self
+        trusted, draw = self.trusted.copy(), self.held_back
+        decided = draw.rows[: len(draw.true)]
+        trusted[decided] = np.where(draw.true >= 0, draw.true, NO_LABEL)
+        return replace(self, trusted=trusted, held_back=None)
+
     def only(self, kept: np.ndarray) -> "LabelTable":
         """Return the table without some images; `kept` (N + E,) bool covers the extra trusted ones too."""
         kept_N, kept_E = kept[: self.num_images], kept[self.num_images :]
@@ -148,6 +162,7 @@ class LabelTable:
             trusted_sample=self.trusted_sample[kept_N],
             verified_as=self.verified_as[kept_N],
             draws=[draw.renumbered(np.where(kept_N, number, -1)) for draw in self.draws],
+            held_back=self.held_back and self.held_back.renumbered(np.where(kept_N, number, -1)),
             row_image=number[self.row_image[rows]],
             row_label=self.row_label[rows],
             row_annotator=self.row_annotator[rows],

@@ -227,6 +227,9 @@ class CleanConfig:
     trusted_weights
         Column of the trusted tables that holds sampling weights, in proportion to 1 / probability of having been
         drawn for verification; None takes ``weight`` where there is one, and else a random sample.
+    calibration_split
+        Share of the random sample that nothing learns from, its last rows: a promise that rests on them is exact.
+        None learns from all.
     train
         What MSLG trains: ``head``, a linear head over frozen features, or ``full``, the network itself.
     soft_label_top_k
@@ -245,6 +248,7 @@ class CleanConfig:
     spellings: Spellings = Spellings.STOP
     missing: MissingImages = MissingImages.STOP
     trusted_weights: str | None = None
+    calibration_split: float | None = None
     train: Train = Train.AUTO
     soft_label_top_k: int | None = None
     device: str = "auto"
@@ -259,6 +263,7 @@ class CleanConfig:
         as_enum(self, "spellings", Spellings)
         as_enum(self, "missing", MissingImages)
         as_enum(self, "train", Train)
+        check_share(self, "calibration_split")
         check_count(self, "soft_label_top_k")
         check_count(self, "seed", 0)
         as_names(self, "classes", "new_classes")

@@ -18,13 +18,14 @@ import numpy as np
 
 from labelfix.errors import InputError
 from labelfix.inputs.design_weights import HAND_PICKED, RANDOM_SAMPLE, row_counts
+from labelfix.inputs.random_draw import RandomDraw
 from labelfix.risk_control.promise import Promise
 from labelfix.settings import VerdictConfig
 from labelfix.stacking.conditional_logit import Posterior, TrustedRows
 from labelfix.stacking.transition_matrix import NoiseMatrix, Transition, label_counts
 from labelfix.verdicts.calibration import calibration_estimates
 from labelfix.verdicts.checks import (
-    check_draws,
+    check_draw,
     check_groups,
     check_known,
     check_labels,
@@ -40,7 +41,7 @@ from labelfix.verdicts.posterior import (
     trusted_rows_of,
     verdict_folds,
 )
-from labelfix.verdicts.promises import PromisedRows, RandomDraw, promise_of_fixes, promises_of_labels
+from labelfix.verdicts.promises import PromisedRows, promise_of_fixes, promises_of_labels
 from labelfix.verdicts.random_check import RandomCheck, SampleKind
 from labelfix.verdicts.sampling import SamplingDesign, check_sample, one_per_group, post_stratified
 
@@ -132,7 +133,7 @@ def verdict(
     votes: np.ndarray | None = None,
     trusted_weights: np.ndarray | None = None,
     trusted_samples: np.ndarray | None = None,
-    trusted_draws: Sequence[RandomDraw] | None = None,
+    trusted_draw: RandomDraw | None = None,
     known_rows: np.ndarray | None = None,
     known_samples: np.ndarray | None = None,
     groups: np.ndarray | None = None,
@@ -167,9 +168,10 @@ def verdict(
     trusted_samples
         (M,) integers: the number of the sample of each trusted row; 0 is a simple random sample. None takes all
         rows for one sample: with the weights if there are any, else a random one.
-    trusted_draws
-        The random samples that promises rest on, each in the order in which it was drawn. None takes the trusted
-        rows of the random sample for one that was verified to its end.
+    trusted_draw
+        The random sample that promises rest on, in the order in which it was drawn. None takes the trusted rows of
+        the random sample for one that was verified to its end. A promise is exact where none of its rows is
+        trusted.
     known_rows
         (X,) numbers of other rows that were verified, but whose truth had a part in `probs`. Nothing is measured on
         them, and no promise counts them as fixes.
@@ -219,9 +221,11 @@ def verdict(
     view = _population(posterior, labels, rows, true, count)
     counted = count > 0  # rows that represent none are known, and nothing is measured on them
     measured = replace(view, rows=rows[counted], true=true[counted], count=count[counted]).only(~trained)
-    draws = _all_at_once(posterior, labels, rows, true, sample) if trusted_draws is None else trusted_draws
-    draws = check_draws(draws if simple else (), probs.shape)
-    promised = _promised(view, known, trained, draws, config)
+    draw = _all_at_once(posterior, labels, rows, true, sample) if trusted_draw is None else trusted_draw
+    if not (simple or draw.exact):
+        draw = draw.only(np.zeros(len(draw.rows), bool))
+    draw = check_draw(draw, probs.shape)
+    promised = _promised(view, known, trained, draw, config)
     posterior[rows] = np.eye(probs.shape[1], dtype=np.float32)[true]
     return _finish(
         posterior, held_out, labels, trusted, rows, fits, soft_counts, tuple(sources), names, config,
@@ -231,11 +235,11 @@ def verdict(
 
 def _all_at_once(
     posterior: np.ndarray, labels: np.ndarray, rows: np.ndarray, true: np.ndarray, sample: np.ndarray
-) -> tuple[RandomDraw, ...]:
+) -> RandomDraw:
     """Return the random sample as one draw, in an order that follows from the content of its rows."""
     chosen = np.flatnonzero(sample == RANDOM_SAMPLE)
     order = chosen[np.argsort(content_hashes(posterior[rows[chosen]], labels[rows[chosen]]), kind="stable")]
-    return (RandomDraw(rows=rows[order], true=true[order]),) if len(order) else ()
+    return RandomDraw(rows=rows[order], true=true[order])
 
 
 # ----------------------------------------------------------------------------------------------- what is shown
@@ -316,19 +320,16 @@ def _finish(
 
 
 def _promised(
-    view: Population,
-    known: np.ndarray,
-    trained: np.ndarray,
-    draws: tuple[RandomDraw, ...],
-    config: VerdictConfig,
+    view: Population, known: np.ndarray, trained: np.ndarray, draw: RandomDraw, config: VerdictConfig
 ) -> PromisedRows:
-    """Return what the largest random sample promises; known (X,) row numbers, trained (N,) bool."""
+    """Return what a random sample promises; known (X,) row numbers, trained (N,) bool."""
     verified = np.zeros(len(view.given), bool)
-    verified[known] = verified[view.rows] = True
-    draw = max(draws, key=lambda sample: len(sample.rows), default=None)
+    verified[known] = verified[view.rows] = verified[draw.verified] = True
     if config.max_label_error is not None:
         return promises_of_labels(view, verified, draw, config.max_label_error, config.interval)
     if config.max_fix_error is not None:
+        if draw.exact:  # the trusted rows are a part of the sample that the draw has no row of
+            trained = trained | np.isin(np.arange(len(trained)), view.rows)
         return promise_of_fixes(view, verified, trained, draw, config.max_fix_error, config.interval)
     nothing = np.zeros(len(verified), bool)
     return PromisedRows(promises=(), promised=nothing, kept=nothing)

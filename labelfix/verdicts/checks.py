@@ -10,10 +10,10 @@ import numpy as np
 from labelfix.errors import InputError
 from labelfix.inputs.answers import CANNOT_TELL, UNDECIDED
 from labelfix.inputs.design_weights import RANDOM_SAMPLE
-from labelfix.verdicts.promises import RandomDraw
+from labelfix.inputs.random_draw import RandomDraw
 
 __all__ = [
-    "check_draws",
+    "check_draw",
     "check_groups",
     "check_known",
     "check_labels",
@@ -128,26 +128,19 @@ def _array(name: str, value: Any) -> np.ndarray:
         raise InputError(f"{name}: is no array ({error}); expected one.") from None
 
 
-def check_draws(draws: Any, shape: tuple[int, ...]) -> tuple[RandomDraw, ...]:
-    """Return the random draws, their rows and classes checked against the shape of the probabilities."""
-    for place, draw in enumerate(draws):
-        rows, true = np.asarray(draw.rows), np.asarray(draw.true)
-        name = f"trusted_draws, number {place + 1}"
-        if len(true) > len(rows) or len(np.unique(rows)) != len(rows):
+def check_draw(draw: RandomDraw, shape: tuple[int, ...]) -> RandomDraw:
+    """Return a random draw, its rows and classes checked against the shape of the probabilities."""
+    rows, true = np.asarray(draw.rows), np.asarray(draw.true)
+    if len(true) > len(rows) or len(np.unique(rows)) != len(rows):
+        raise InputError(
+            f"trusted_draw: {len(true)} classes for {len(rows)} rows; expected every row once, and no more classes."
+        )
+    for what, values, least, limit in (("rows", rows, 0, shape[0]), ("true", true, CANNOT_TELL, shape[1])):
+        if len(values) and not (values.min() >= least and values.max() < limit and UNDECIDED not in values):
             raise InputError(
-                f"{name}: {len(true)} classes for {len(rows)} rows; expected every row once, and no more classes."
+                f"trusted_draw: {what} from {values.min()} to {values.max()}; expected 0 to {limit - 1}."
             )
-        for what, values, least, limit in (
-            ("rows", rows, 0, shape[0]),
-            ("true", true, CANNOT_TELL, shape[1]),
-        ):
-            if len(values) and not (
-                values.min() >= least and values.max() < limit and UNDECIDED not in values
-            ):
-                raise InputError(
-                    f"{name}: {what} from {values.min()} to {values.max()}; expected 0 to {limit - 1}."
-                )
-    return tuple(draws)
+    return draw
 
 
 def check_groups(groups: np.ndarray | None, count: int) -> np.ndarray | None:

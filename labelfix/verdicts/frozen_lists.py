@@ -12,43 +12,12 @@ from labelfix.errors import InputError
 from labelfix.inputs import NO_LABEL, LabelTable
 from labelfix.inputs.answers import AnsweredDraw
 from labelfix.inputs.draws import Purpose
-from labelfix.inputs.label_table import VerifiedAs
 from labelfix.risk_control.promise import Promise, PromiseKind
 from labelfix.settings import VerdictConfig
 from labelfix.verdicts.arrays import Action, Verdict
-from labelfix.verdicts.posterior import content_hashes
-from labelfix.verdicts.promises import RandomDraw, promise_of_frozen_fixes
+from labelfix.verdicts.promises import promise_of_frozen_fixes
 
-__all__ = ["random_draws", "with_frozen_lists", "with_trusted_labels"]
-
-
-def random_draws(table: LabelTable, trained: np.ndarray, probs: np.ndarray) -> list[RandomDraw]:
-    """Return the simple random samples of a table, without rows that took part in training.
-
-    Trusted rows without a record are one sample, verified to its end.
-    """
-    draws = []
-    own = np.setdiff1d(np.flatnonzero(table.verified_as == VerifiedAs.RANDOM), trained)
-    if len(own):
-        own = own[np.argsort(content_hashes(probs[own], table.given[own]), kind="stable")]
-        draws.append(RandomDraw(rows=own, true=table.trusted[own]))
-    samples = [
-        d
-        for d in table.draws
-        if d.draw.purpose is Purpose.SAMPLE and d.draw.is_simple_random and d.is_current
-    ]
-    for answered in sorted(samples, key=lambda d: int(d.draw.settings["number"])):
-        row, looked = answered.drawn_row, np.arange(len(answered.answer)) < answered.looked
-        kept = (row >= 0) & ~np.isin(row, trained)
-        draws.append(
-            RandomDraw(
-                rows=row[kept],
-                true=answered.answer[kept & looked],
-                number=len(draws) + 1 if len(own) else int(answered.draw.settings["number"]),
-                draw=answered.draw.id,
-            )
-        )
-    return draws
+__all__ = ["with_frozen_lists", "with_trusted_labels"]
 
 
 def with_frozen_lists(judged: Verdict, table: LabelTable, config: VerdictConfig) -> Verdict:

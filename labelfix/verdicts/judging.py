@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from labelfix.inputs import NO_LABEL
+from labelfix.inputs.random_draw import random_draw
 from labelfix.settings import VerdictConfig
 from labelfix.verdicts.annotator_votes import vote_likelihood
 from labelfix.verdicts.arrays import Verdict, verdict
 from labelfix.verdicts.dawid_skene import LabelRows
-from labelfix.verdicts.frozen_lists import random_draws, with_frozen_lists, with_trusted_labels
+from labelfix.verdicts.frozen_lists import with_frozen_lists, with_trusted_labels
 
 if TYPE_CHECKING:  # torch is not needed here
     from labelfix.cross_fitting import OutOfFoldPredictions
@@ -32,6 +33,7 @@ def judge(predictions: "OutOfFoldPredictions", config: VerdictConfig) -> Verdict
     # trusted rows outside of the calibration set are in no sample, or took part in training
     known = np.setdiff1d(table.pairs, rows)
     sampled = np.flatnonzero(table.is_pair & ~table.is_hand_picked)
+    draw = random_draw(table)
     calibration_share = len(rows) / max(len(sampled), 1)
     judged = verdict(
         predictions.probs,
@@ -44,13 +46,15 @@ def judge(predictions: "OutOfFoldPredictions", config: VerdictConfig) -> Verdict
         votes=_votes(predictions, config),
         trusted_weights=table.trusted_weight[rows] / calibration_share if len(rows) else None,
         trusted_samples=table.trusted_sample[rows] if len(rows) else None,
-        trusted_draws=random_draws(table, known, predictions.probs),
+        trusted_draw=draw.only(~np.isin(draw.rows, known)),
         known_rows=known,
         known_samples=table.trusted_sample[known],
         groups=predictions.group,
         config=config,
     )
-    return with_trusted_labels(with_frozen_lists(judged, table, config), table, known)
+    revealed = table.revealed()
+    judged = with_frozen_lists(judged, revealed, config)
+    return with_trusted_labels(judged, revealed, np.union1d(known, draw.verified if draw.exact else known))
 
 
 def _votes(predictions: "OutOfFoldPredictions", config: VerdictConfig) -> np.ndarray | None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from labelfix.inputs.answers import CANNOT_TELL, UNDECIDED, AnsweredDraw
+from labelfix.inputs.random_draw import RandomDraw
 from labelfix.risk_control.plan import nested_sizes
 from labelfix.risk_control.promise import (
     Answers,
@@ -25,33 +26,10 @@ from labelfix.verdicts.estimates import Population
 __all__ = [
     "FrozenFixes",
     "PromisedRows",
-    "RandomDraw",
     "promise_of_fixes",
     "promise_of_frozen_fixes",
     "promises_of_labels",
 ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RandomDraw:
-    """A simple random sample of all rows, in the order in which it was drawn.
-
-    Attributes
-    ----------
-    rows
-        (n,) row numbers.
-    true
-        (t,) true classes of the rows decided so far, `CANNOT_TELL` where nobody can.
-    number
-        Which list of the data set it is, from 1 on.
-    draw
-        The identifier of its record; None without one.
-    """
-
-    rows: np.ndarray
-    true: np.ndarray
-    number: int = 1
-    draw: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +53,7 @@ def promise_of_fixes(
     view: Population,
     verified: np.ndarray,
     trained: np.ndarray,
-    draw: RandomDraw | None,
+    draw: RandomDraw,
     max_error: float,
     coverage: float,
 ) -> PromisedRows:
@@ -93,11 +71,10 @@ def promise_of_fixes(
     sampled = np.zeros(len(verified), bool)
     promise, size = _nothing(PromiseKind.FIXES, max_error, coverage), 0
     ranked = _ranked(view, np.flatnonzero(view.is_issue & ~trained))
-    if draw is not None:
+    if len(draw.rows):
         sampled[draw.rows] = True
-        promise, size = _of_a_share(
-            promise, view, ranked, (sampled | ~verified)[ranked], draw, fixes_level(coverage)
-        )
+        counted = (sampled | ~verified)[ranked]
+        promise, size = _of_a_share(promise, view, ranked, counted, draw, fixes_level(coverage))
     covered = np.zeros(len(verified), bool)
     covered[ranked[:size]] = True
     promise = replace(promise, unverified=int((covered & ~verified).sum()))
@@ -105,7 +82,7 @@ def promise_of_fixes(
 
 
 def promises_of_labels(
-    view: Population, verified: np.ndarray, draw: RandomDraw | None, max_error: float, coverage: float
+    view: Population, verified: np.ndarray, draw: RandomDraw, max_error: float, coverage: float
 ) -> PromisedRows:
     """Return what random rows promise of all labels, once a person has verified what is left open.
 
@@ -118,7 +95,7 @@ def promises_of_labels(
     ranked, taken, kept_size = _ranked(view, np.arange(len(verified))), 0, 0
     rank = np.empty(len(ranked), np.int64)
     rank[ranked] = np.arange(len(ranked))
-    if draw is not None:
+    if len(draw.rows):
         level = list_level(draw.number, 1 - coverage)
         answers = Answers(rank=rank[draw.rows], wrong=_wrong(view, draw))
         taken = largest_set(len(ranked), most_wrong(max_error, len(ranked)), answers, level)
@@ -231,6 +208,7 @@ def _promise(base: Promise, draw: RandomDraw, sample: Answers, confidence: np.nd
     return replace(
         base,
         threshold=float(confidence[-1]) if len(confidence) else None,
+        exact=draw.exact,
         number=draw.number,
         draw=draw.draw,
         **_counts(sample),
