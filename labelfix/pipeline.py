@@ -208,6 +208,7 @@ def _read_tables(
         identify=origin.identify if isinstance(origin, ImageFolder) else lexical_keys,
         skip_missing=config.missing is MissingImages.QUARANTINE,
         trusted_weights=config.trusted_weights,
+        trusted_strata=config.trusted_strata,
         draws=draws,
     )
 

@@ -222,6 +222,31 @@ def test_a_sample_with_as_many_rows_of_every_class_is_weighted(tmp_path: Path) -
     assert estimate.value != pytest.approx(loss.mean(), rel=0.1)
 
 
+def test_a_sample_with_a_share_of_every_camera_is_weighted_by_camera(tmp_path: Path) -> None:
+    """One row in ten is of camera b, which has half of the verified rows; there, three labels in five are wrong."""
+    rng = np.random.default_rng(3)
+    true, camera = rng.integers(0, K, 4000), rng.choice(["a", "b"], 4000, p=[0.9, 0.1])
+    wrong = rng.random(4000) < np.where(camera == "b", 0.6, 0.05)
+    given = np.where(wrong, (true + rng.integers(1, K, 4000)) % K, true)
+    probs = np.full((4000, K), 0.1)
+    probs[np.arange(4000), true] = 0.7
+    np.save(tmp_path / "probs.npy", probs)
+    write_rows(
+        tmp_path / "labels.csv",
+        zip(range(4000), given, camera, strict=True),
+        ("image", "label", "Camera Name"),
+    )
+    rows = np.concatenate([rng.permutation(np.flatnonzero(camera == name))[:150] for name in "ab"])
+    write_rows(tmp_path / "random.csv", ((row, true[row]) for row in rows))
+    assert clean(tmp_path, "unnamed").summary["sample"]["alarm"]
+    result = clean(tmp_path, "named", trusted_strata="camera name")
+    assert result.summary["sample"]["kind"] == "stratified"
+    estimate = result.summary["estimates"]["noise_rate"]
+    assert estimate["low"] <= wrong.mean() <= estimate["high"] < wrong[rows].mean()
+    with pytest.raises(InputError, match=r"labels\.csv: has no stratum column"):
+        clean(tmp_path, "other", trusted_strata="site")
+
+
 def test_weights_of_a_stratified_sample_are_rows_per_verified_row() -> None:
     labels = np.repeat([0, 1, 2], [100, 50, 10])
     rows = np.array([0, 1, 2, 3, 100, 101, 159])

@@ -91,6 +91,12 @@ def clean(
         str | None,
         _option(INPUT, "Column of --trusted with sampling weights.  [default: weight, if there is one]"),
     ] = Config.trusted_weights,
+    trusted_strata: Annotated[
+        str | None,
+        _option(
+            INPUT, "Column of LABELS with the strata that --trusted was drawn from.  [default: the label]"
+        ),
+    ] = Config.trusted_strata,
     calibration_split: Annotated[
         float | None,
         _option(

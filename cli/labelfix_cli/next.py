@@ -121,7 +121,7 @@ def _lines(found: "Verification", out: Path, goal: Goal) -> list[str]:
 
 def _chances(found: "Verification") -> list[str]:
     """Return the chance of the promise for several numbers of rows, and which of them to take."""
-    from labelfix.risk_control.plan import recommended
+    from labelfix.risk_control.plan import GOOD_CHANCE, recommended
 
     limit = found.draw.settings["max_error"]
     assert found.plan is not None
@@ -140,7 +140,7 @@ def _chances(found: "Verification") -> list[str]:
             " Allow more with --max-fix-error, verify the suspects one by one and hand them back with --reviewed,"
             " or train with more trusted rows.\n"
         )
-    elif best.drawn != found.plan.drawn:
+    elif best.drawn != found.plan.drawn and found.plan.chance < GOOD_CHANCE:
         lines.append(f"\nRecommended: -n {best.drawn}, a chance of {best.chance:.0%}.\n")
     else:
         lines.append("")

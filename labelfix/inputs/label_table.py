@@ -63,6 +63,9 @@ class LabelTable:
         How many majorities were tied and went to the more reliable annotator, or to class order.
     missing
         Names of images that were left out because there is no such file.
+    stratum
+        (N,) int32: numbers of the strata that trusted rows may have been drawn from; None where there are none but
+        the given labels.
     held_back
         Verified rows whose labels are not in `trusted`, so that nothing learns from them; None where there are
         none.
@@ -88,6 +91,7 @@ class LabelTable:
     ties: int
     missing: tuple[str, ...]
     warnings: tuple[str, ...]
+    stratum: np.ndarray | None = None
     held_back: "RandomDraw | None" = None
 
     @property
@@ -161,6 +165,7 @@ class LabelTable:
             trusted_weight=self.trusted_weight[kept_N],
             trusted_sample=self.trusted_sample[kept_N],
             verified_as=self.verified_as[kept_N],
+            stratum=None if self.stratum is None else self.stratum[kept_N],
             draws=[draw.renumbered(np.where(kept_N, number, -1)) for draw in self.draws],
             held_back=self.held_back and self.held_back.renumbered(np.where(kept_N, number, -1)),
             row_image=number[self.row_image[rows]],

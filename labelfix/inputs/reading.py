@@ -46,6 +46,7 @@ def read_label_table(
     identify: Identify = lexical_keys,
     skip_missing: bool = False,
     trusted_weights: str | None = None,
+    trusted_strata: str | None = None,
     draws: Sequence[str | os.PathLike[str]] = (),
 ) -> LabelTable:
     """Read and validate the labels and the trusted labels.
@@ -76,6 +77,8 @@ def read_label_table(
         faults.
     trusted_weights
         The column of sampling weights; None takes ``weight`` or ``sampling_weight`` where there is one.
+    trusted_strata
+        Column of the labels with the strata that the trusted rows may have been drawn from; None for given labels.
     draws
         Records of draws, or folders of them, beside those in the folders of the trusted tables.
 
@@ -89,10 +92,10 @@ def read_label_table(
     rules = _class_rules(classes, new_classes, spellings, problems)
     sampled, picked = as_list(trusted), as_list(reviewed)
     sources = [labels, *sampled, *picked]
-    raws = [
-        read_table(source, problems, trusted=number > 0, name=name, weight=trusted_weights)
-        for number, (source, name) in enumerate(zip(sources, _names(sources), strict=True))
-    ]
+    names = _names(sources)
+    raws = [read_table(labels, problems, name=names[0], stratum=trusted_strata)]
+    for source, name in zip(sources[1:], names[1:], strict=True):
+        raws.append(read_table(source, problems, trusted=True, name=name, weight=trusted_weights))
     trusted_tables = [raw for raw in raws[1:] if raw]
     hand_picked = [raw for raw in raws[1 + len(sampled) :] if raw]
     if trusted_weights is not None and not any("weight" in raw.columns for raw in trusted_tables):
@@ -276,6 +279,8 @@ class _Reading:
         majority, tied = majority_labels(
             row_image, row_label, annotators.codes[rows], trusted, len(labels.classes)
         )
+        strata = given.columns.get("stratum")  # an empty cell is a stratum of its own
+        stratum = None if strata is None else encode(strata.fill_null("")).codes[rows[first]]
         keys = pa.array(list(self.number_of), pa.large_string())
         names = given.columns["image"].take(pa.array(rows[first]))
         return LabelTable(
@@ -288,6 +293,7 @@ class _Reading:
             trusted_sample=sample,
             verified_as=verified_as,
             draws=[draw.renumbered(rank) for draw in draws],
+            stratum=stratum,
             row_image=row_image,
             row_label=row_label,
             row_annotator=annotators.codes[rows],

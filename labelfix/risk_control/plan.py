@@ -12,7 +12,7 @@ from scipy import stats
 
 from labelfix.risk_control.promise import most_wrong
 
-__all__ = ["Plan", "choose_list", "nested_sizes", "plans", "recommended"]
+__all__ = ["GOOD_CHANCE", "Plan", "choose_list", "nested_sizes", "plans", "recommended"]
 
 # Plans assume more errors than the confidences state, and a few at least: the most confident predictions may be
 # overconfident, and a promise that fails costs more than a smaller one.

@@ -84,7 +84,7 @@ def _trusted(summary: dict[str, Any]) -> str:
     text = f"{summary['trusted_pairs']:,} images with a given and a trusted label"
     text += f", {summary['trusted_extra']:,} more without a given one" if summary["trusted_extra"] else ""
     picked = summary.get("hand_picked")
-    return text + (f"; {picked:,} of them hand-picked, in no estimate" if picked else "")
+    return text + (f"; {picked:,} of them in no random sample, so in no estimate" if picked else "")
 
 
 def _listed(names: list[str], shown: int = 8) -> str:

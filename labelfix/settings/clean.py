@@ -227,6 +227,9 @@ class CleanConfig:
     trusted_weights
         Column of the trusted tables that holds sampling weights, in proportion to 1 / probability of having been
         drawn for verification; None takes ``weight`` where there is one, and else a random sample.
+    trusted_strata
+        Column of the label table with the strata that trusted rows may have been drawn from; None takes the given
+        labels.
     calibration_split
         Share of the random sample that nothing learns from, its last rows: a promise that rests on them is exact.
         None learns from all.
@@ -248,6 +251,7 @@ class CleanConfig:
     spellings: Spellings = Spellings.STOP
     missing: MissingImages = MissingImages.STOP
     trusted_weights: str | None = None
+    trusted_strata: str | None = None
     calibration_split: float | None = None
     train: Train = Train.AUTO
     soft_label_top_k: int | None = None

@@ -31,6 +31,7 @@ class CleanOptions(TypedDict, total=False):
     spellings: Spellings | Literal["stop", "merge", "keep"]
     missing: MissingImages | Literal["stop", "quarantine"]
     trusted_weights: str | None
+    trusted_strata: str | None
     calibration_split: float | None
     train: Train | Literal["auto", "head", "full"]
     soft_label_top_k: int | None

@@ -137,6 +137,7 @@ def verdict(
     known_rows: np.ndarray | None = None,
     known_samples: np.ndarray | None = None,
     groups: np.ndarray | None = None,
+    strata: np.ndarray | None = None,
     config: VerdictConfig | None = None,
 ) -> Verdict:
     """Judge every label from out-of-fold probabilities and a few trusted labels.
@@ -181,6 +182,9 @@ def verdict(
     groups
         (N,) integers from 0 to N - 1: rows with the same number are duplicates of each other. Where whole groups
         were verified, a group counts once, and nothing is promised. `folds` should keep them together.
+    strata
+        (N,) integers from 0 on: strata that the trusted rows may have been drawn from, with a share of each; None
+        takes the given labels. Where the counts go with such a sample, each row is weighted for its stratum.
     config
         Smoothing and coverage of the intervals.
 
@@ -202,13 +206,13 @@ def verdict(
     if len(names) != probs.shape[1]:
         raise InputError(f"classes: names {len(names)} classes; probs has {probs.shape[1]} columns.")
     design = SamplingDesign(rows, weight, sample, known, known_sample)
-    groups = check_groups(groups, len(labels))
-    found = check_sample(design, sources.get(GIVEN, sources[PROBS]), labels, names, groups)
+    groups, strata = check_groups("groups", groups, len(labels)), check_groups("strata", strata, len(labels))
+    found = check_sample(design, sources.get(GIVEN, sources[PROBS]), labels, names, groups, strata)
     by_group = design if groups is None else one_per_group(design, groups)
     if found is not None and by_group is not design:
         found = replace(found, by_group=True)
     simple = found is not None and found.kind is SampleKind.RANDOM and not found.by_group
-    design = post_stratified(by_group, labels, found)
+    design = post_stratified(by_group, labels if strata is None else strata, found)
     fold = verdict_folds(sources[PROBS], labels, rows, true, folds)
     count = row_counts(design.weight, design.sample, len(labels))
     trusted = trusted_rows_of(list(sources.values()), labels, rows, true, count, fold, VOTES in sources)

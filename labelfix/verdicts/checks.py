@@ -143,15 +143,15 @@ def check_draw(draw: RandomDraw, shape: tuple[int, ...]) -> RandomDraw:
     return draw
 
 
-def check_groups(groups: np.ndarray | None, count: int) -> np.ndarray | None:
-    """Return the groups of duplicates, (N,) int64."""
+def check_groups(name: str, groups: np.ndarray | None, count: int) -> np.ndarray | None:
+    """Return numbers of groups or strata, (N,) int64."""
     if groups is None:
         return None
     groups = np.asarray(groups)
     if groups.shape != (count,) or not np.issubdtype(groups.dtype, np.integer):
-        raise InputError(f"groups: shape {groups.shape}, type {groups.dtype}; expected ({count},) integers.")
+        raise InputError(f"{name}: shape {groups.shape}, type {groups.dtype}; expected ({count},) integers.")
     if count and not (groups.min() >= 0 and groups.max() < count):
-        raise InputError(f"groups: values from {groups.min()} to {groups.max()}; expected 0 to {count - 1}.")
+        raise InputError(f"{name}: values from {groups.min()} to {groups.max()}; expected 0 to {count - 1}.")
     return groups.astype(np.int64)
 
 

@@ -50,6 +50,7 @@ def judge(predictions: "OutOfFoldPredictions", config: VerdictConfig) -> Verdict
         known_rows=known,
         known_samples=table.trusted_sample[known],
         groups=predictions.group,
+        strata=table.stratum,
         config=config,
     )
     revealed = table.revealed()

@@ -40,6 +40,7 @@ def check_sample(
     labels: np.ndarray,
     classes: Sequence[str],
     groups: np.ndarray | None = None,
+    strata: np.ndarray | None = None,
 ) -> RandomCheck | None:
     """Return whether the rows of the random sample look like one; None where there are none.
 
@@ -57,6 +58,8 @@ def check_sample(
         (K,) names.
     groups
         (N,) numbers of groups of duplicates: whole groups may have been drawn.
+    strata
+        (N,) numbers of strata that may have been drawn from; None takes the given labels.
     """
     trusted = design.rows[design.sample == RANDOM_SAMPLE]
     known = design.known_rows[design.known_sample == RANDOM_SAMPLE]
@@ -71,6 +74,7 @@ def check_sample(
             score[frame], labels[frame], np.searchsorted(frame, drawn),
             issue=issue[frame], ties=ties[frame], classes=classes,
             groups=None if groups is None else groups[frame],
+            strata=None if strata is None else strata[frame],
         )  # fmt: skip
 
     found = check(numbers, np.concatenate([trusted, known]))
@@ -81,15 +85,15 @@ def check_sample(
     return found if among_others.alarm else among_others
 
 
-def post_stratified(design: SamplingDesign, labels: np.ndarray, found: RandomCheck | None) -> SamplingDesign:
-    """Return the design with a stratified sample as a draw of its own, weighted by given class."""
+def post_stratified(design: SamplingDesign, strata: np.ndarray, found: RandomCheck | None) -> SamplingDesign:
+    """Return the design with a stratified sample as a draw of its own, weighted by stratum (N,)."""
     if found is None or found.kind is not SampleKind.STRATIFIED:
         return design
     number = max([*design.sample.tolist(), *design.known_sample.tolist()]) + 1
     at_random = design.sample == RANDOM_SAMPLE
-    inclusion = np.array(found.inclusion)[labels[design.rows[at_random]]]
+    inclusion = np.array(found.inclusion)[strata[design.rows[at_random]]]
     weight = design.weight.copy()
-    weight[at_random] = len(labels) * (1 / inclusion) / (1 / inclusion).sum()
+    weight[at_random] = len(strata) * (1 / inclusion) / (1 / inclusion).sum()
     known_at_random = design.known_sample == RANDOM_SAMPLE
     return replace(
         design,

@@ -54,6 +54,7 @@ def read_table(
     trusted: bool = False,
     name: str | None = None,
     weight: str | None = None,
+    stratum: str | None = None,
 ) -> RawTable | None:
     """Read a label table from a file, or from anything that Arrow can take (pandas, polars, Arrow).
 
@@ -69,13 +70,15 @@ def read_table(
         What to call the table in messages; by default its file name.
     weight
         The column of a trusted table's sampling weights; None takes ``weight`` or ``sampling_weight``.
+    stratum
+        The column of a label table's strata; None for none.
 
     Returns
     -------
     RawTable or None
         None where the table cannot be used at all; `problems` then says why.
     """
-    wanted = wanted_columns(trusted=trusted, weight=weight)
+    wanted = wanted_columns(trusted=trusted, weight=weight, stratum=stratum)
     if not isinstance(source, (str, os.PathLike)):
         return read_memory(source, name or ("trusted" if trusted else "labels"), wanted, problems)
     path = Path(source)

@@ -23,6 +23,7 @@ TRUSTED_NAMES = ("trusted_label", "true_label", "verified_label")
 WEIGHT_NAMES = ("weight", "sampling_weight")
 DRAW_NAMES = ("draw",)
 OPTIONAL = ("annotator", "weight", "draw")
+STRATUM = "stratum"
 OLD_FRAME = "drawn_from"  # labelfix 0.1.0 wrote it beside the weights
 
 # For each column its names in ranks: the first rank with a name in the table counts, and there must be just one.
@@ -33,16 +34,19 @@ def _first_alone(names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
     return names[:1], names[1:]
 
 
-def wanted_columns(*, trusted: bool, weight: str | None = None) -> Wanted:
+def wanted_columns(*, trusted: bool, weight: str | None = None, stratum: str | None = None) -> Wanted:
     """Return the columns to look for; in a trusted table, a trusted label comes before a given one.
 
-    `weight` names the column of its sampling weights; None takes the usual names.
+    `weight` names the column of its sampling weights, None takes the usual names; `stratum` that of the strata of
+    the label table.
     """
     wanted = {"image": _first_alone(IMAGE_NAMES)}
     if trusted:
         weights = _first_alone(WEIGHT_NAMES) if weight is None else ((plain_title(weight),),)
         labels = _first_alone(TRUSTED_NAMES) + _first_alone(GIVEN_NAMES)
         return wanted | {"label": labels, "weight": weights, "draw": (DRAW_NAMES,)}
+    if stratum is not None:
+        wanted |= {STRATUM: ((plain_title(stratum),),)}
     return wanted | {"label": _first_alone(GIVEN_NAMES), "annotator": _first_alone(ANNOTATOR_NAMES)}
 
 
