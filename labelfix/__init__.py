@@ -27,6 +27,7 @@ __all__ = [
     "LabelTable",
     "LabelfixError",
     "OutputError",
+    "RandomDraw",
     "Run",
     "SettingError",
     "SoftLabelDataset",
@@ -51,6 +52,7 @@ _HOME_OF = {
     "LabelTable": "labelfix.inputs",
     "LabelfixError": "labelfix.errors",
     "OutputError": "labelfix.errors",
+    "RandomDraw": "labelfix.inputs.random_draw",
     "Run": "labelfix.pipeline",
     "SettingError": "labelfix.errors",
     "SoftLabelDataset": "labelfix.torch_dataset",
@@ -80,6 +82,7 @@ if TYPE_CHECKING:
     )
     from labelfix.export import export_run
     from labelfix.inputs import LabelTable, read_label_table
+    from labelfix.inputs.random_draw import RandomDraw
     from labelfix.pipeline import CleanResult, Run, clean, open_run
     from labelfix.settings import CleanConfig
     from labelfix.torch_dataset import SoftLabelDataset
