@@ -23,7 +23,8 @@ from labelfix.drawing import Verification, draw_next
 from labelfix.errors import SettingError
 from labelfix.export import ExportResult, export_run
 from labelfix.images.folder import ImageFolder
-from labelfix.inputs import LabelTable, lexical_keys, read_label_table
+from labelfix.inputs import LabelTable, as_list, lexical_keys, read_label_table
+from labelfix.inputs.draws import draws_of
 from labelfix.inputs.matrices import Matrix, infer_kind, read_matrix
 from labelfix.inputs.random_draw import hold_back
 from labelfix.report import WrittenReport, write_report
@@ -167,6 +168,7 @@ def clean(
         "labelfix": labelfix.__version__,
         "classes": list(table.classes),
         "seed": config.seed,
+        "table_digest": table.digest,
         "config": config.options(),
     }
     with clock.time("output"):
@@ -174,6 +176,8 @@ def clean(
         summary = as_json(summarise(predictions, judged, out=run.path, clock=clock))
         record |= {"summary": summary, "inputs": input_record(source, kind, labels, trusted, reviewed)}
         record |= {"versions": versions(), "evidence": predictions.record, "weights": judged.weights}
+        # those that the run does not use count for the numbers of later lists
+        run.record_draws(draws_of(table.digest, [*_folders(trusted), *places]))
         run.record_draws(answered.draw for answered in table.draws)
         certified = certificate(record, judged.promises)
         kept = (HISTORY_FILE,) if config.train is Train.FULL else ()
@@ -211,6 +215,12 @@ def _read_tables(
         trusted_strata=config.trusted_strata,
         draws=draws,
     )
+
+
+def _folders(trusted: Any) -> list[Path]:
+    """Return the folders of the trusted tables that are files."""
+    files = [Path(table) for table in as_list(trusted) if isinstance(table, (str, os.PathLike))]
+    return list(dict.fromkeys(file.parent for file in files))
 
 
 # ---------------------------------------------------------------------------------------------- --train auto

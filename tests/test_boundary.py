@@ -15,7 +15,7 @@ IN_USE = [
     for size in (60, 300, 1000, 5000, 50_000)
     for drawn in (20, 60, 105, 200, 1000)
     for error in (0.01, 0.02, 0.05, 0.1)
-    for level in (0.04, 0.028, 0.0056, 0.015, 0.00112)
+    for level in (0.04, 0.025, 0.008, 0.015, 0.003)
     if drawn <= size
 ]
 

@@ -266,7 +266,8 @@ def test_next_lists_what_a_promise_of_all_labels_leaves_open(tmp_path: Path) -> 
     result = runner.invoke(app, ask)
     assert result.exit_code == 0, result.output
     left = json.loads((tmp_path / "out" / "run.json").read_text())["summary"]["promises"][0]["to_verify"]
-    assert json.loads(result.stdout)["rows"] == left == len(pd.read_csv(tmp_path / "open.csv"))
+    assert json.loads(result.stdout)["rows"] == left
+    assert (tmp_path / "open.csv").exists() == (left > 0)
     both = command(tiny, "--max-label-error", "0.05", "--max-fix-error", "0.05", "--force")
     assert runner.invoke(app, both).exit_code == 2
 

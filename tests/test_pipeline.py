@@ -397,7 +397,7 @@ def test_open_run_does_what_the_commands_do(tmp_path: Path, done: tuple[TinySet,
     plan = run.next(7, tmp_path / "next.csv")
     assert plan.table.num_rows == 7
     assert len(pd.read_csv(tmp_path / "next.csv")) == 7
-    assert run.next(7).table.equals(plan.table)
+    assert (plan.draw.settings["number"], run.next(7).draw.settings["number"]) == (1, 2)
     assert run.export(tmp_path / "export", to="csv").summary["run_id"] == run.finished.run_id
     assert run.report(tmp_path / "page.html").path.exists()
     assert not run.check(max_noise=0.0).passed

@@ -70,7 +70,9 @@ def test_levels_of_lists_add_up() -> None:
     levels = [list_level(number, 0.05) for number in range(1, 40)]
     assert levels[:3] == pytest.approx([0.04, 0.008, 0.0016])
     assert sum(levels) == pytest.approx(0.05)
-    assert fixes_level(0.95) + sum(fixes_level(0.95, n) for n in range(1, 40)) == pytest.approx(0.05)
+    fixes = [fixes_level(0.95, number, frozen=frozen) for number in range(1, 40) for frozen in (True, False)]
+    assert sum(fixes) == pytest.approx(0.05)
+    assert fixes[0] == pytest.approx(0.025)
 
 
 @pytest.mark.parametrize("error", [0.05, 0.1, 0.29])

@@ -108,7 +108,7 @@ def broken_promise_of_fixes(world: World, rng: np.random.Generator, limit: float
             }
         )  # fmt: skip
         listed = draw_fixes(
-            table, 80, max_error=limit, coverage=0.95, level=fixes_level(0.95, number),
+            table, 80, max_error=limit, coverage=0.95, level=fixes_level(0.95, number, frozen=True),
             settings={"seed": int(rng.integers(1 << 30)), "number": number},
         ).draw  # fmt: skip
         row = np.array(listed.table["image"].to_pylist(), int)

@@ -51,6 +51,9 @@ def next_rows(
             "--show-given", help="Write given label and suggestion too; who sees them agrees more often."
         ),
     ] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only say how likely a promise is, for several -n; draw nothing.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace --out.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
@@ -68,7 +71,7 @@ def next_rows(
 
     found = open_run(run).next(
         count,
-        out,
+        None if plan else out,
         purpose=goal.value,
         max_fix_error=max_fix_error,
         seed=seed,
@@ -78,7 +81,7 @@ def next_rows(
     if as_json:
         typer.echo(json.dumps(_summary(found, out), indent=2, ensure_ascii=False))
     elif not quiet:
-        typer.echo("\n".join(_lines(found, out, goal)))
+        typer.echo("\n".join(_chances(found) if plan else _lines(found, out, goal)).rstrip())
 
 
 def _summary(found: "Verification", out: Path) -> dict[str, object]:
@@ -101,6 +104,8 @@ def _lines(found: "Verification", out: Path, goal: Goal) -> list[str]:
         f"Next: fill in the column trusted_label of {out} from the top (? where nobody can tell), and run "
         f"labelfix clean again with one more --trusted {out}"
     )
+    if not rows:
+        return ["No label is left open: nothing to verify."]
     if goal is Goal.LABEL_ERROR:
         return [
             (
@@ -124,7 +129,8 @@ def _chances(found: "Verification") -> list[str]:
     from labelfix.risk_control.plan import GOOD_CHANCE, recommended
 
     limit = found.draw.settings["max_error"]
-    assert found.plan is not None
+    if found.plan is None:
+        return [f"{found.table.num_rows:,} images have to be verified."]
     lines = [
         f"  {'verify':>8}{'chance':>9}{'fixes':>9}   to promise that at most {limit:.1%} of the fixes are wrong"
     ]

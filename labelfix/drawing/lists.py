@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelfix.drawing.verification import Verification, check_count, listed_table, write_draw
+from labelfix.drawing.verification import Verification, check_count, check_new, listed_table, write_draw
 from labelfix.errors import InputError, SettingError
-from labelfix.inputs.draws import DRAW_SUFFIX, Draw, Purpose, find_draws
+from labelfix.inputs.draws import Draw, Purpose, find_draws, keep_record, next_number
 from labelfix.risk_control.plan import choose_list, nested_sizes, plans
 from labelfix.risk_control.promise import Promise, PromiseKind, fixes_level
 from labelfix.runs.reading import FinishedRun
@@ -37,6 +37,8 @@ def draw_next(
 ) -> Verification:
     """Draw what to verify next after a run; record it there, and write it to the CSV file `out`, if one is named.
 
+    Where nothing is left open, nothing is written.
+
     Parameters
     ----------
     count
@@ -56,8 +58,9 @@ def draw_next(
         raise SettingError(f"--for: got {purpose!r}; expected fix-error or label-error.")
     config, folder = run.record["config"], run.path / DRAW_FOLDER
     earlier = [Draw.read(path) for path in find_draws([folder]).values()] if folder.is_dir() else []
-    number = 1 + sum(draw.purpose is Purpose(purpose) for draw in earlier)
-    settings = {"seed": seed, "number": number, "run_id": run.run_id, "labelfix": run.record.get("labelfix")}
+    number = next_number(earlier, Purpose(purpose))
+    settings = {"seed": seed, "number": number, "run_id": run.run_id, "labelfix": run.record.get("labelfix"),
+                "table_digest": run.record.get("table_digest")}  # fmt: skip
     table, promises = run.table("soft_labels"), [Promise(**p) for p in run.summary.get("promises", [])]
     if purpose == Purpose.LABELS:
         of_labels = [p for p in promises if p.kind == PromiseKind.LABELS]
@@ -71,14 +74,16 @@ def draw_next(
         if any(p.exact for p in promises):  # what another list promises is not promised again
             table = table.filter(pc.invert(table["promised"]))
         found = draw_fixes(
-            table, count,
-            max_error=max_fix_error or config.get("max_fix_error") or DEFAULT_FIX_ERROR,
-            coverage=config["interval"], level=fixes_level(config["interval"], number), settings=settings,
+            table, count, max_error=max_fix_error or config.get("max_fix_error") or DEFAULT_FIX_ERROR,
+            coverage=config["interval"], level=fixes_level(config["interval"], number, frozen=True),
+            settings=settings,
         )  # fmt: skip
-    if out is not None:
+    if out is not None and found.table.num_rows:
+        check_new(out, force=force)
+        keep_record(
+            found.draw, folder
+        )  # first: a list that is not counted would spend the level of another one
         write_draw(found, out, show_given=show_given, force=force)
-        folder.mkdir(exist_ok=True)
-        found.draw.write(folder / f"{found.draw.id}{DRAW_SUFFIX}")
     return found
 
 
@@ -122,7 +127,9 @@ def draw_fixes(
         raise InputError(
             "soft_labels: no fix is proposed that nobody verified; there is no list to draw from."
         )
-    hashes = hash_keys((f"fixes:{name}" for name in rows["image"].to_pylist()), settings["seed"])
+    hashes = hash_keys(
+        (f"fixes:{settings.get('number')}:{name}" for name in rows["image"].to_pylist()), settings["seed"]
+    )
     confidence = rows["confidence"].to_numpy().astype(np.float64)
     order = np.lexsort((hashes, -confidence))
     rows, hashes, confidence = rows.take(order), hashes[order], confidence[order]

@@ -18,9 +18,9 @@ from labelfix.drawing.verification import Verification, check_count, listed_tabl
 from labelfix.errors import InputError
 from labelfix.images.folder import ImageFolder
 from labelfix.inputs import lexical_keys, read_label_table
-from labelfix.inputs.draws import Draw, Purpose, find_draws
+from labelfix.inputs.draws import Draw, Purpose, find_draws, next_number
 from labelfix.settings import MissingImages, Spellings
-from labelfix.system.folds import hash_keys, names_digest
+from labelfix.system.folds import hash_keys
 
 __all__ = ["draw_sample", "sample"]
 
@@ -73,11 +73,11 @@ def sample(
         identify=ImageFolder(source).identify if source.is_dir() else lexical_keys,
         skip_missing=MissingImages(missing) is MissingImages.QUARANTINE, spellings=Spellings(spellings),
     )  # fmt: skip
-    digest = names_digest(table.keys.to_pylist())
     settings = {
         "seed": seed,
-        "number": 1 + (0 if out is None else _earlier_samples(Path(out).parent, digest)),
-        "table_digest": digest,
+        "number": 1 if out is None else _number(Path(out).parent, table.digest),
+        "table_digest": table.digest,
+        "excluded": table.images.filter(pa.array(table.is_pair)).to_pylist(),
         "labelfix": labelfix.__version__,
     }
     given = [table.classes[k] for k in table.given.tolist()]
@@ -89,10 +89,10 @@ def sample(
     return found
 
 
-def _earlier_samples(folder: Path, digest: int) -> int:
-    """Return how many samples of the same images were recorded in a folder."""
+def _number(folder: Path, digest: int) -> int:
+    """Return which sample of the same images the next one is, as the records in a folder tell."""
     draws = [Draw.read(path) for path in find_draws([folder]).values()] if folder.is_dir() else []
-    return sum(d.purpose is Purpose.SAMPLE and d.settings.get("table_digest") == digest for d in draws)
+    return next_number((d for d in draws if d.settings.get("table_digest") == digest), Purpose.SAMPLE)
 
 
 def draw_sample(

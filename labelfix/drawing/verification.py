@@ -18,7 +18,7 @@ from labelfix.inputs.draws import Draw, draw_path
 from labelfix.risk_control.plan import Plan
 from labelfix.system.files import write_new_file
 
-__all__ = ["Verification", "check_count", "listed_table", "write_draw"]
+__all__ = ["Verification", "check_count", "check_new", "listed_table", "write_draw"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +56,7 @@ def write_draw(
     OutputError
         When `path` is not called ``.csv``, exists and `force` is false, or cannot be written.
     """
-    path = Path(path)
-    if path.suffix.lower() != ".csv":
-        raise OutputError(f"{path}: expected a name that ends in .csv. Choose another --out.")
+    path = check_new(path, force=force)
     rows = found.table
     columns = {
         "image": rows["image"],
@@ -73,6 +71,23 @@ def write_draw(
         csv.write_csv(pa.table(columns), temporary)
 
     write_new_file(path, write, force=force)
+
+
+def check_new(path: str | os.PathLike[str], *, force: bool) -> Path:
+    """Return a path that a table for a person may be written to, with the record beside it.
+
+    Raises
+    ------
+    OutputError
+        When it is not called ``.csv``, or one of the two exists and `force` is false.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".csv":
+        raise OutputError(f"{path}: expected a name that ends in .csv. Choose another --out.")
+    for file in (path, draw_path(path)):
+        if file.exists() and not force:
+            raise OutputError(f"{file}: already exists. Choose another --out, or replace it with --force.")
+    return path
 
 
 def check_count(count: int) -> None:

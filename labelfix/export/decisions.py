@@ -184,6 +184,11 @@ def decide(
         action, reason = _dropped(old, suggested, trusted, np.asarray(table["kept"]))
     else:
         action, reason = _actions(policy, old, suggested, trusted, confidence, promised, min_confidence)
+        if (
+            of_labels and policy is Policy.RELABEL and min_confidence is None
+        ):  # nobody can tell what these show
+            untold = (trusted == NO_LABEL) & ~np.asarray(table["promised"])
+            action[untold], reason[untold] = ExportAction.DROP, Reason.DOUBTFUL
     new = np.select(
         [action == ExportAction.DROP, np.isin(action, (ExportAction.RELABEL, ExportAction.SOFT))],
         [NO_LABEL, suggested],

@@ -24,7 +24,7 @@ from labelfix.export.label_studio import write_label_studio
 from labelfix.export.training import write_training
 from labelfix.runs.reading import FinishedRun
 from labelfix.runs.summary_text import rows_html
-from labelfix.settings import ExportConfig, ExportFormat, Policy
+from labelfix.settings import ExportConfig, ExportFormat, Policy, RowChoice
 from labelfix.system.hashing import file_sha256
 from labelfix.system.run_files import CERTIFICATE_FILE
 
@@ -124,7 +124,7 @@ def _certificate(run: FinishedRun, config: ExportConfig) -> dict[str, Any] | Non
         config.policy or Policy.SOFT, ()
     )
     certified = run.certificate
-    if certified is None or config.min_confidence is not None:
+    if certified is None or config.min_confidence is not None or config.rows is not RowChoice.ALL:
         return None
     held = [promise for promise in certified["promises"] if promise["kind"] in kinds and promise["holds"]]
     return {**certified, "promises": held} if held else None

@@ -5,7 +5,7 @@ the order of the draw, that is not answered: rows that are easy to answer are no
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,13 +38,17 @@ class AnsweredDraw:
     answer
         (n,) int32 in the order of the draw: label, `UNDECIDED` or `CANNOT_TELL`.
     is_current
-        Whether the label table names the same images as when the draw was made.
+        Whether the label table names the same images as when the draw was made, and the images that were verified
+        by then, and so were not drawn from, still are.
+    excluded
+        The numbers of the latter while tables are read.
     """
 
     draw: Draw
     row: np.ndarray
     answer: np.ndarray
     is_current: bool = True
+    excluded: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
 
     @property
     def drawn_row(self) -> np.ndarray:
@@ -56,6 +60,10 @@ class AnsweredDraw:
         """t: how many rows are answered before the first that is not."""
         undecided = np.flatnonzero(self.answer == UNDECIDED)
         return int(undecided[0]) if len(undecided) else len(self.answer)
+
+    def checked(self, verified: np.ndarray) -> "AnsweredDraw":
+        """Return the draw held against all `verified` image numbers."""
+        return replace(self, is_current=self.is_current and bool(np.isin(self.excluded, verified).all()))
 
     def renumbered(self, number: np.ndarray) -> "AnsweredDraw":
         """Return the same with row i called `number[i]`, -1 where it is gone."""
@@ -142,7 +150,8 @@ def answer_warnings(
             rows = count_of(doubts, "row", "rows")
             yield f"{raw.name}: {rows} marked '?': in no estimate, and wrong in promises."
     for draw in draws:
-        if beyond := int((draw.answer[draw.looked :] != UNDECIDED).sum()):
+        beyond = int((draw.answer[draw.looked :] != UNDECIDED).sum())
+        if beyond and draw.draw.purpose is not Purpose.LABELS:
             yield (
                 f"the draw {draw.draw.id}: {count_of(beyond, 'row', 'rows')} decided after the first one that is"
                 f" not (row {draw.looked + 1} of the draw): known labels, but in no estimate and no promise until"
@@ -150,8 +159,8 @@ def answer_warnings(
             )
         if not draw.is_current and draw.draw.purpose is Purpose.SAMPLE:
             yield (
-                f"the draw {draw.draw.id} was made from other images than the label table names now: a sample of "
-                "those. Nothing is promised of all labels; draw again for that."
+                f"the draw {draw.draw.id} was made from other images than those that the label table names now,"
+                " less those that are verified in another way. Nothing is promised by it; draw again for that."
             )
 
 
@@ -163,7 +172,11 @@ def _unanswered(
     row[looked_up] = number_images(names.take(pa.array(looked_up)).to_pylist())
     is_current = draw.settings.get("table_digest") in (None, table_digest)
     return AnsweredDraw(
-        draw=draw, row=row, answer=np.full(len(draw.drawn), UNDECIDED, np.int32), is_current=is_current
+        draw=draw,
+        row=row,
+        answer=np.full(len(draw.drawn), UNDECIDED, np.int32),
+        is_current=is_current,
+        excluded=number_images(draw.settings.get("excluded", [])),
     )
 
 

@@ -1,10 +1,8 @@
 """Design weights: what a trusted row counts for, given the probability that it was sampled.
 
-Trusted rows may come from several draws: a simple random sample first, then samples of ``labelfix next``. Within a
+Trusted rows may come from several draws: simple random samples, samples by class, tables with weights. Within a
 draw, a row counts by its weight 1 / pi, pi its inclusion probability (Horvitz & Thompson 1952). In estimates for
 the whole data set, each draw counts by its effective number of rows, (sum w)^2 / sum w^2 (Kish 1965): `row_counts`.
-A draw of mostly proposed fixes counts for little there. It decides about the fixes, where it is compared with fixes
-alone: `pool_weights`, `labelfix.risk_control.promise`.
 
 n rows of a set, M trusted rows, N rows in all, S draws.
 """
@@ -18,7 +16,7 @@ RANDOM_SAMPLE = 0
 
 
 HAND_PICKED = -1
-"""In place of the number of a draw: rows that a person chose, which say nothing about other rows."""
+"""In place of the number of a draw: rows that represent no others, such as those that a person chose."""
 
 
 def effective_rows(weight: np.ndarray) -> float:

@@ -17,10 +17,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from labelfix.errors import InputError
+from labelfix.errors import InputError, OutputError
 from labelfix.system.files import replace_file
 
-__all__ = ["DRAW_SUFFIX", "HAND_PICKED_WORD", "Draw", "Purpose", "draw_path", "find_draws"]
+__all__ = [
+    "HAND_PICKED_WORD",
+    "Draw",
+    "Purpose",
+    "draw_path",
+    "draws_of",
+    "find_draws",
+    "keep_record",
+    "next_number",
+]
 
 DRAW_SUFFIX = ".draw.parquet"
 METADATA_KEY = b"labelfix"
@@ -120,24 +129,60 @@ class Draw:
         return draw
 
 
+def next_number(earlier: Iterable[Draw], purpose: Purpose) -> int:
+    """Return the number of the next list of a data set, given the records of earlier ones."""
+    return 1 + max((int(d.settings["number"]) for d in earlier if d.purpose is purpose), default=0)
+
+
+def keep_record(draw: Draw, folder: Path) -> None:
+    """Write the record of a draw into the folder of a run.
+
+    Raises
+    ------
+    OutputError
+        When it cannot be written.
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be written ({error.strerror}). Move what is in its place."
+        ) from None
+    draw.write(folder / f"{draw.id}{DRAW_SUFFIX}")
+
+
 def draw_path(table: Path) -> Path:
     """Return where the record of a draw goes that the table `table` was written for."""
     return table.with_name(table.stem + DRAW_SUFFIX)
 
 
 def find_draws(places: Iterable[str | os.PathLike[str]]) -> dict[str, Path]:
-    """Return the records in folders, or named, by identifier; the first place counts."""
+    """Return the records in folders, or named, by identifier; the first place counts.
+
+    Raises
+    ------
+    InputError
+        When a place does not exist, or holds something else under the name of a record.
+    """
     found: dict[str, Path] = {}
     for place in map(Path, places):
+        if not place.exists():
+            raise InputError(f"--draws: {place}: does not exist; expected the record of a draw, or a folder.")
         for path in sorted(place.glob(f"*{DRAW_SUFFIX}")) if place.is_dir() else [place]:
-            identifier = _identifier(path)
-            if identifier is not None:
-                found.setdefault(identifier, path)
+            found.setdefault(_identifier(path), path)
     return found
 
 
-def _identifier(path: Path) -> str | None:
+def draws_of(digest: int, places: Iterable[str | os.PathLike[str]]) -> list[Draw]:
+    """Return the records in some places that are of a label table with this digest, used or not."""
+    draws = [Draw.read(path) for path in find_draws(places).values()]
+    return [draw for draw in draws if draw.settings.get("table_digest") == digest]
+
+
+def _identifier(path: Path) -> str:
     try:
         return str(json.loads(pq.read_schema(path).metadata[METADATA_KEY])["id"])
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError):
-        return None
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: is not the record of a draw ({error}). Restore the file, or move it."
+        ) from None

@@ -50,7 +50,7 @@ class LabelTable:
         (N,) float64 and int32: 1 / inclusion probability, and the number of the sample; 1 and 0 for a simple random
         sample, and where there is no trusted label; `HAND_PICKED` for rows that represent no others.
     verified_as
-        (N,) int8: a `VerifiedAs` each, -1 where there is no trusted label.
+        (N,) int8: a `VerifiedAs` each, -1 where nobody looked; of a random table, also where nobody could tell.
     draws
         The recorded draws that the trusted tables name, with their answers.
     row_image, row_label, row_annotator
@@ -63,6 +63,10 @@ class LabelTable:
         How many majorities were tied and went to the more reliable annotator, or to class order.
     missing
         Names of images that were left out because there is no such file.
+    digest
+        Identifies the images of the label table as it was read, in whatever order.
+    hidden
+        (N,) int32: the trusted labels that are held back, -1 elsewhere; None where none are.
     stratum
         (N,) int32: numbers of the strata that trusted rows may have been drawn from; None where there are none but
         the given labels.
@@ -91,6 +95,8 @@ class LabelTable:
     ties: int
     missing: tuple[str, ...]
     warnings: tuple[str, ...]
+    digest: int = 0
+    hidden: np.ndarray | None = None
     stratum: np.ndarray | None = None
     held_back: "RandomDraw | None" = None
 
@@ -144,12 +150,10 @@ class LabelTable:
 
     def revealed(self) -> "LabelTable":
         """Return the table with the labels that were held back among the trusted ones."""
-        if self.held_back is None:
+        if self.hidden is None:
             return self
-        trusted, draw = self.trusted.copy(), self.held_back
-        decided = draw.rows[: len(draw.true)]
-        trusted[decided] = np.where(draw.true >= 0, draw.true, NO_LABEL)
-        return replace(self, trusted=trusted, held_back=None)
+        trusted = np.where(self.hidden != NO_LABEL, self.hidden, self.trusted)
+        return replace(self, trusted=trusted, hidden=None, held_back=None)
 
     def only(self, kept: np.ndarray) -> "LabelTable":
         """Return the table without some images; `kept` (N + E,) bool covers the extra trusted ones too."""
@@ -165,6 +169,7 @@ class LabelTable:
             trusted_weight=self.trusted_weight[kept_N],
             trusted_sample=self.trusted_sample[kept_N],
             verified_as=self.verified_as[kept_N],
+            hidden=None if self.hidden is None else self.hidden[kept_N],
             stratum=None if self.stratum is None else self.stratum[kept_N],
             draws=[draw.renumbered(np.where(kept_N, number, -1)) for draw in self.draws],
             held_back=self.held_back and self.held_back.renumbered(np.where(kept_N, number, -1)),

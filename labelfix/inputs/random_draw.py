@@ -1,4 +1,4 @@
-"""The random sample that a promise may rest on, and rows of it that are held back.
+"""The random samples that a promise may rest on, and rows that are held back.
 
 N images, n rows of a sample, of which the first t are decided.
 """
@@ -11,6 +11,7 @@ from labelfix.errors import InputError
 from labelfix.inputs.answers import CANNOT_TELL
 from labelfix.inputs.draws import Purpose
 from labelfix.inputs.label_table import NO_LABEL, LabelTable, VerifiedAs
+from labelfix.inputs.majority_vote import majority_labels
 from labelfix.system.folds import hash_keys
 
 __all__ = ["RandomDraw", "hold_back", "random_draw"]
@@ -56,32 +57,41 @@ class RandomDraw:
 
 
 def random_draw(table: LabelTable) -> RandomDraw:
-    """Return the largest simple random sample of a table, of no rows where there is none.
+    """Return the simple random sample of which most rows are decided; one of no rows where there is none.
 
-    Rows without a record are one sample, verified to its end, in an order that follows from the images.
+    Each sample has a level of its own, so that any of them may be taken. Rows without a record are the first
+    sample, verified to its end, in an order that follows from the images.
     """
     if table.held_back is not None:
         return table.held_back
     own = np.flatnonzero(table.verified_as == VerifiedAs.RANDOM)
     keys = (f"order:{table.keys[int(row)].as_py()}" for row in own)
     own = own[np.argsort(hash_keys(keys, 0), kind="stable")]
-    samples = [RandomDraw(rows=own, true=table.trusted[own])]
-    for answered in table.draws:
-        if answered.draw.purpose is Purpose.SAMPLE and answered.draw.is_simple_random and answered.is_current:
-            draw = RandomDraw(
-                rows=answered.drawn_row,
-                true=answered.answer[: answered.looked],
-                number=int(answered.draw.settings["number"]),
-                draw=answered.draw.id,
-            )
-            samples.append(draw.only(draw.rows >= 0))
-    return max(samples, key=lambda sample: len(sample.rows))
+    true = np.where(table.trusted[own] == NO_LABEL, CANNOT_TELL, table.trusted[own])
+    samples = [RandomDraw(rows=own, true=true), *_recorded(table, first=1 if len(own) else 0)]
+    return max(samples, key=lambda sample: len(sample.true))
+
+
+def _recorded(table: LabelTable, *, first: int) -> list[RandomDraw]:
+    """Return the recorded simple random samples, their numbers above `first`, each once."""
+    samples: list[RandomDraw] = []
+    answered = [
+        a
+        for a in table.draws
+        if a.draw.purpose is Purpose.SAMPLE and a.draw.is_simple_random and a.is_current
+    ]
+    for a in sorted(answered, key=lambda a: int(a.draw.settings["number"])):
+        number = max(int(a.draw.settings["number"]), first + 1, *(sample.number + 1 for sample in samples))
+        draw = RandomDraw(rows=a.drawn_row, true=a.answer[: a.looked], number=number, draw=a.draw.id)
+        samples.append(draw.only(draw.rows >= 0))
+    return samples
 
 
 def hold_back(table: LabelTable, share: float | None) -> LabelTable:
-    """Return the table without the trusted labels of the last part of its random sample, which are in `held_back`.
+    """Return the table without the trusted labels of the last part of a recorded sample, which are held back.
 
-    `LabelTable.revealed` puts them back.
+    Given labels that several annotators disagree on are decided without them, too. `LabelTable.revealed` puts the
+    trusted labels back.
 
     Parameters
     ----------
@@ -91,18 +101,24 @@ def hold_back(table: LabelTable, share: float | None) -> LabelTable:
     Raises
     ------
     InputError
-        When there is no simple random sample.
+        When there is no recorded simple random sample.
     """
     if share is None:
         return table
-    draw = random_draw(table)
-    if not len(draw.rows):
+    own = bool((table.verified_as == VerifiedAs.RANDOM).any())
+    recorded = _recorded(table, first=1 if own else 0)
+    if not recorded:
         raise InputError(
-            "--calibration-split: there is no simple random sample to hold rows back from; expected --trusted with "
-            "rows of labelfix sample, or drawn at random in another way."
+            "--calibration-split: there is no recorded random sample to hold rows back from; expected --trusted"
+            " with rows of labelfix sample."
         )
+    draw = max(recorded, key=lambda sample: len(sample.true))
     last = np.arange(len(draw.rows)) >= len(draw.rows) - round(share * len(draw.rows))
-    held_back = replace(draw.only(last), exact=True)
-    trusted = table.trusted.copy()
-    trusted[draw.rows[last]] = NO_LABEL
-    return replace(table, trusted=trusted, held_back=held_back)
+    hidden, trusted = np.full(table.num_images, NO_LABEL, np.int32), table.trusted.copy()
+    hidden[draw.rows[last]], trusted[draw.rows[last]] = trusted[draw.rows[last]], NO_LABEL
+    given, _ = majority_labels(
+        table.row_image, table.row_label, table.row_annotator, trusted, len(table.classes)
+    )
+    return replace(
+        table, given=given, trusted=trusted, hidden=hidden, held_back=replace(draw.only(last), exact=True)
+    )

@@ -175,19 +175,20 @@ class _Reading:
         if given:
             self._report_repeats(given, images[0], annotators)
         first = 1 if given else 0  # position of the first trusted table
-        sampled = len(trusted) - num_hand_picked
+        sampled, digest = len(trusted) - num_hand_picked, self._digest(images[0])
         draws, draw_of_row = answered_draws(
-            trusted[:sampled], images[first:], labels.codes[first:], unsure, self.records,
-            lambda names: self._numbers(names, folder), self._digest(images[0]), self.problems,
+            trusted[:sampled], images[first : first + sampled], labels.codes[first : first + sampled],
+            unsure[:sampled], self.records, lambda names: self._numbers(names, folder), digest, self.problems,
         )  # fmt: skip
         truth = merge_trusted(
             trusted, images[first:], labels.codes[first:], labels.classes, trusted[sampled:], draws, draw_of_row,
-            self.problems,
+            unsure, self.problems,
         )  # fmt: skip
+        draws = [draw.checked(truth.image) for draw in draws]
         self.unfilled = [*answer_warnings(trusted, unsure, draws)]
         self.problems.raise_if_any()
         assert given is not None
-        return self._assemble(given, images[0], annotators, truth, draws, labels, bool(trusted))
+        return self._assemble(given, images[0], annotators, truth, draws, labels, digest, bool(trusted))
 
     # ------------------------------------------------------------------------------------------------ images
 
@@ -260,6 +261,7 @@ class _Reading:
         truth: TrustedLabels,
         draws: list[AnsweredDraw],
         labels: LabelCodes,
+        digest: int,
         any_trusted: bool,
     ) -> LabelTable:
         rows = np.flatnonzero(images >= 0)
@@ -294,6 +296,7 @@ class _Reading:
             verified_as=verified_as,
             draws=[draw.renumbered(rank) for draw in draws],
             stratum=stratum,
+            digest=digest,
             row_image=row_image,
             row_label=row_label,
             row_annotator=annotators.codes[rows],

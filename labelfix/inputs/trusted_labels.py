@@ -20,13 +20,17 @@ __all__ = ["TrustedLabels", "merge_trusted"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrustedLabels:
-    """Trusted images (T,) by number, each once: label, sampling weight, number of the sample, and `VerifiedAs`."""
+    """Trusted images (T,) by number, each once: label, sampling weight, number of the sample, and `VerifiedAs`.
+
+    `unsure` are the numbers of the images of a random table of which nobody can tell the label.
+    """
 
     image: np.ndarray
     label: np.ndarray
     weight: np.ndarray
     sample: np.ndarray
     verified_as: np.ndarray
+    unsure: np.ndarray
 
     def by_image(self, num_images: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return label, weight, sample and verified_as of all images; -1, 1, 0 and -1 where nothing is trusted."""
@@ -34,6 +38,7 @@ class TrustedLabels:
         weight, sample = np.ones(num_images), np.zeros(num_images, np.int32)
         verified_as = np.full(num_images, NO_LABEL, np.int8)
         label[self.image], weight[self.image], sample[self.image] = self.label, self.weight, self.sample
+        verified_as[self.unsure] = VerifiedAs.RANDOM
         verified_as[self.image] = self.verified_as
         return label, weight, sample, verified_as
 
@@ -55,6 +60,7 @@ def merge_trusted(
     hand_picked: list[RawTable],
     draws: Sequence[AnsweredDraw],
     draw_of_row: list[np.ndarray],
+    unsure: list[np.ndarray],
     problems: Problems,
 ) -> TrustedLabels:
     """Return the trusted labels, each image once; report images with two labels, and wrong weights.
@@ -67,6 +73,8 @@ def merge_trusted(
         Those of the tables whose images a person chose.
     draws, draw_of_row
         From `labelfix.inputs.answers.answered_draws`.
+    unsure
+        Whether each row of each table is marked ``?``.
     """
     empty = [np.empty(0, np.int32)]
     image, label = np.concatenate(images + empty), np.concatenate(codes + empty)
@@ -91,12 +99,16 @@ def merge_trusted(
 
     problems.add_many(len(clashes), describe)
     kept = rows[first]
+    doubtful = (
+        np.concatenate([*unsure, np.empty(0, bool)]) & (verified_as == VerifiedAs.RANDOM) & (image >= 0)
+    )
     return TrustedLabels(
         image=image[kept],
         label=label[kept],
         weight=weight[kept],
         sample=sample[kept],
         verified_as=verified_as[kept],
+        unsure=np.setdiff1d(image[doubtful], image[kept]),
     )
 
 

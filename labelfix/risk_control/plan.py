@@ -99,7 +99,7 @@ def plans(confidence: np.ndarray, max_error: float, level: float, asked: int) ->
 
 def recommended(options: Sequence[Plan]) -> Plan | None:
     """Return the plan with the fewest rows that has a good chance, else the likeliest; None if all are hopeless."""
-    good = [plan for plan in options if plan.chance >= GOOD_CHANCE]
+    good = [plan for plan in options if plan.chance >= GOOD_CHANCE and plan.size >= LEFT_PER_ROW * plan.drawn]
     best = good[0] if good else max(options, key=lambda plan: plan.chance)
     return best if best.chance >= NO_CHANCE else None
 

@@ -36,7 +36,7 @@ __all__ = [
 
 FIRST_SHARE, NEXT_SHARE = 0.8, 0.2
 # Of the error level of fixes, for random rows that also shaped the verdict; the rest is for frozen lists.
-SHARE_OF_RANDOM_ROWS = 0.3
+SHARE_OF_RANDOM_ROWS = 0.375
 ROUNDING = 1e-9
 
 
@@ -71,6 +71,8 @@ class Promise:
         promise holds in simulation.
     to_verify
         Rows that a person must still verify before the promise holds.
+    limit
+        Of all labels: how many of them may be wrong.
     number, draw
         Which list of the data set it is, from 1 on, and the identifier of its draw; None without a recorded one.
     """
@@ -86,6 +88,7 @@ class Promise:
     wrong: int
     exact: bool
     to_verify: int = 0
+    limit: int = 0
     number: int = 1
     draw: str | None = None
 
@@ -116,11 +119,10 @@ def list_level(number: int, level: float) -> float:
     return level * FIRST_SHARE * NEXT_SHARE ** (number - 1)
 
 
-def fixes_level(coverage: float, number: int | None = None) -> float:
-    """Return the error level of fixes: of frozen list `number`, or of random rows, which have their own share."""
-    if number is None:
-        return (1 - coverage) * SHARE_OF_RANDOM_ROWS
-    return list_level(number, (1 - coverage) * (1 - SHARE_OF_RANDOM_ROWS))
+def fixes_level(coverage: float, number: int, *, frozen: bool) -> float:
+    """Return the error level of a promise of fixes: of frozen list `number`, or of random sample `number`."""
+    share = 1 - SHARE_OF_RANDOM_ROWS if frozen else SHARE_OF_RANDOM_ROWS
+    return list_level(number, (1 - coverage) * share)
 
 
 def most_wrong(max_error: float, size: int) -> int:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labelfix.errors import OutputError
-from labelfix.inputs.draws import DRAW_SUFFIX, Draw
+from labelfix.inputs.draws import Draw, keep_record
 from labelfix.system.files import replace_file
 from labelfix.system.run_files import CERTIFICATE_FILE, CHECKPOINT_FOLDER, DRAW_FOLDER, RUN_FILE, RUN_FILES
 
@@ -83,8 +83,7 @@ class RunDirectory:
     def record_draws(self, draws: Iterable[Draw]) -> None:
         """Keep records of draws."""
         for draw in draws:
-            self.draws.mkdir(exist_ok=True)
-            draw.write(self.draws / f"{draw.id}{DRAW_SUFFIX}")
+            keep_record(draw, self.draws)
 
     def mark_unfinished(self) -> None:
         """Remove ``run.json`` of an earlier run: the new run replaces it."""

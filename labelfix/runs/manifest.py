@@ -45,7 +45,7 @@ def summarise(
         "trusted_pairs": len(table.pairs),
         "hand_picked": int(table.is_hand_picked.sum()),
         "trusted_extra": len(table.extra_trusted),
-        "calibrated": bool((table.is_pair & ~table.is_hand_picked).any()),
+        "calibrated": bool(judged.estimates),
         "sample": None if judged.sample is None else _sample_record(judged.sample),
         "suspects": int(judged.is_label_issue.sum()),
         "suspects_untrusted": int(judged.is_label_issue[untrusted].sum()),

@@ -114,23 +114,30 @@ def _calibration(estimates: dict[str, Any]) -> str:
 def promise_texts(summary: dict[str, Any]) -> Iterator[str]:
     """Yield what is promised, or why nothing is, a text per promise that the run was asked for."""
     for promise in (Promise(**values) for values in summary.get("promises", [])):
-        if has_chosen_rows(summary) and not promise.exact:
+        said = statement(promise)
+        if promise.size:
+            yield _made(promise, said, summary["out"])
+        elif has_chosen_rows(summary) and not promise.exact:
             yield "none: the trusted rows are not random"
         else:
-            yield _promise(promise, summary["out"])
+            yield _not_made(promise, said, summary["out"])
 
 
-def _promise(promise: Promise, out: str) -> str:
-    said, sure = statement(promise), how_sure(promise)
-    observed = f"{promise.wrong:,} of {promise.looked:,} verified ones were"
+def _made(promise: Promise, said: str, out: str) -> str:
+    sure = f"{how_sure(promise)}; {promise.wrong:,} of {promise.looked:,} verified ones were"
     if promise.to_verify:
+        more = f"labelfix next {out} --for label-error"
+        return f"{said} ({sure}), once {promise.to_verify:,} more are verified: {more}"
+    least = "" if promise.kind == PromiseKind.LABELS else f", from confidence {promise.threshold:.3f} on"
+    return f"{said} ({sure}), {promise.unverified:,} of them unverified{least}"
+
+
+def _not_made(promise: Promise, said: str, out: str) -> str:
+    if promise.kind != PromiseKind.FIXES and not promise.drawn:
         return (
-            f"{said} ({sure}; {observed}), once {promise.to_verify:,} more are verified: labelfix next {out} --for "
-            "label-error"
+            f"none that {said}: there is no simple random sample of the images, as labelfix sample draws it"
         )
-    if promise.size:
-        least = "" if promise.kind == PromiseKind.LABELS else f", from confidence {promise.threshold:.3f} on"
-        return f"{said} ({sure}; {observed}), {promise.unverified:,} of them unverified{least}"
+    observed = f"{promise.wrong:,} of {promise.looked:,} verified ones were"
     if promise.looked < promise.drawn:
         return f"none yet that {said} ({observed}): {promise.drawn - promise.looked:,} drawn rows are not verified"
     if promise.kind == PromiseKind.FIXES and not promise.exact:

@@ -55,7 +55,8 @@ def soft_label_table(
         "action": actions,
         "trusted_label": label_names(table.trusted, table.classes),
         "verified_as": label_names(
-            table.verified_as, tuple(kind.name.lower().replace("_", "-") for kind in VerifiedAs)
+            np.where(table.is_pair, table.verified_as, -1),
+            tuple(kind.name.lower().replace("_", "-") for kind in VerifiedAs),
         ),
         "promised": pa.array(verdict.promised),
         "kept": pa.array(verdict.kept),

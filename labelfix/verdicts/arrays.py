@@ -171,8 +171,8 @@ def verdict(
         rows for one sample: with the weights if there are any, else a random one.
     trusted_draw
         The random sample that promises rest on, in the order in which it was drawn. None takes the trusted rows of
-        the random sample for one that was verified to its end. A promise is exact where none of its rows is
-        trusted.
+        the random sample for one that was verified to its end. Those of its rows that are not trusted
+        must not have had a part in `probs`.
     known_rows
         (X,) numbers of other rows that were verified, but whose truth had a part in `probs`. Nothing is measured on
         them, and no promise counts them as fixes.
@@ -226,7 +226,7 @@ def verdict(
     counted = count > 0  # rows that represent none are known, and nothing is measured on them
     measured = replace(view, rows=rows[counted], true=true[counted], count=count[counted]).only(~trained)
     draw = _all_at_once(posterior, labels, rows, true, sample) if trusted_draw is None else trusted_draw
-    if not (simple or draw.exact):
+    if not simple:
         draw = draw.only(np.zeros(len(draw.rows), bool))
     draw = check_draw(draw, probs.shape)
     promised = _promised(view, known, trained, draw, config)

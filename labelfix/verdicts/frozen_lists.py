@@ -10,9 +10,9 @@ import numpy as np
 
 from labelfix.errors import InputError
 from labelfix.inputs import NO_LABEL, LabelTable
-from labelfix.inputs.answers import AnsweredDraw
+from labelfix.inputs.answers import CANNOT_TELL, AnsweredDraw
 from labelfix.inputs.draws import Purpose
-from labelfix.risk_control.promise import Promise, PromiseKind
+from labelfix.risk_control.promise import Promise, PromiseKind, most_wrong
 from labelfix.settings import VerdictConfig
 from labelfix.verdicts.arrays import Action, Verdict
 from labelfix.verdicts.promises import promise_of_frozen_fixes
@@ -42,13 +42,16 @@ def with_frozen_lists(judged: Verdict, table: LabelTable, config: VerdictConfig)
     if config.max_label_error is not None:
         promises.append(_of_all_labels(lists[-1], table, promised, predicted))
     else:
+        number = 0
         for answered in lists:
-            found = promise_of_frozen_fixes(answered, _suggested(answered, table.classes))
+            number = max(int(answered.draw.settings["number"]), number + 1)  # no level is spent twice
+            found = promise_of_frozen_fixes(answered, _suggested(answered, table.classes), number)
             if promised[found.rows].any():  # two promises of one row would not add up
                 found = replace(found, rows=found.rows[:0], promise=_withdrawn(found.promise))
             else:
                 promised[found.rows], predicted[found.rows] = True, found.labels
-            promises.append(found.promise)
+            unverified = int((~table.is_pair[found.rows]).sum())
+            promises.append(replace(found.promise, unverified=unverified))
     return _with_promised_labels(judged, table, promised, predicted, tuple(promises))
 
 
@@ -109,12 +112,17 @@ def _of_all_labels(
     taken = np.flatnonzero(~required & (row >= 0) & (suggested >= 0))
     promised[row[taken]], predicted[row[taken]] = True, suggested[taken]
     unverified = ~table.is_pair
-    return replace(
+    unsure = answered.drawn_row[answered.answer == CANNOT_TELL]
+    unsure = unsure[unverified[unsure]]
+    delivered = table.num_images - len(unsure)  # an image that nobody can tell is left out
+    left = replace(
         promise,
+        size=delivered,
         unverified=int((promised & unverified).sum()),
-        to_verify=int((~promised & unverified).sum()),
+        to_verify=int((~promised & unverified).sum()) - len(unsure),
         draw=answered.draw.id,
     )
+    return left if most_wrong(promise.max_error, delivered) >= promise.limit else _withdrawn(left)
 
 
 def _withdrawn(promise: Promise) -> Promise:

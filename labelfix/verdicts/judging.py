@@ -55,7 +55,8 @@ def judge(predictions: "OutOfFoldPredictions", config: VerdictConfig) -> Verdict
     )
     revealed = table.revealed()
     judged = with_frozen_lists(judged, revealed, config)
-    return with_trusted_labels(judged, revealed, np.union1d(known, draw.verified if draw.exact else known))
+    hidden = known if table.hidden is None else np.flatnonzero(table.hidden != NO_LABEL)
+    return with_trusted_labels(judged, revealed, np.union1d(known, hidden))
 
 
 def _votes(predictions: "OutOfFoldPredictions", config: VerdictConfig) -> np.ndarray | None:

@@ -31,6 +31,9 @@ __all__ = [
     "promises_of_labels",
 ]
 
+# A promise of all labels allows for so many open images, at least, of which nobody can tell what they show.
+UNTOLD_PART, UNTOLD_ROWS = 1000, 10
+
 
 @dataclass(frozen=True, kw_only=True)
 class PromisedRows:
@@ -74,7 +77,8 @@ def promise_of_fixes(
     if len(draw.rows):
         sampled[draw.rows] = True
         counted = (sampled | ~verified)[ranked]
-        promise, size = _of_a_share(promise, view, ranked, counted, draw, fixes_level(coverage))
+        level = fixes_level(coverage, draw.number, frozen=False)
+        promise, size = _of_a_share(promise, view, ranked, counted, draw, level)
     covered = np.zeros(len(verified), bool)
     covered[ranked[:size]] = True
     promise = replace(promise, unverified=int((covered & ~verified).sum()))
@@ -98,8 +102,10 @@ def promises_of_labels(
     if len(draw.rows):
         level = list_level(draw.number, 1 - coverage)
         answers = Answers(rank=rank[draw.rows], wrong=_wrong(view, draw))
-        taken = largest_set(len(ranked), most_wrong(max_error, len(ranked)), answers, level)
-        labels = _promise(labels, draw, answers.inside(taken), view.confidence[ranked[:taken]])
+        limit = most_wrong(max_error, len(ranked) - max(len(ranked) // UNTOLD_PART, UNTOLD_ROWS))
+        taken = largest_set(len(ranked), max(limit, 0), answers, level)
+        tested = answers.inside(taken) if taken else answers
+        labels = replace(_promise(labels, draw, tested, view.confidence[ranked[:taken]]), limit=limit)
         every = np.ones(len(ranked), bool)
         kept, kept_size = _of_a_share(kept, view, ranked, every, draw, level)
     is_taken, is_kept = rank < taken, rank < kept_size
@@ -107,7 +113,7 @@ def promises_of_labels(
         labels,
         size=len(ranked) if taken else 0,
         unverified=int((is_taken & ~verified).sum()),
-        to_verify=int((~is_taken & ~verified).sum()),
+        to_verify=int((~is_taken & ~verified).sum()) if taken else 0,
     )
     kept = replace(kept, unverified=int((is_kept & ~verified).sum()))
     return PromisedRows(promises=(labels, kept), promised=is_taken, kept=is_kept)
@@ -122,7 +128,9 @@ class FrozenFixes:
     labels: np.ndarray
 
 
-def promise_of_frozen_fixes(answered: AnsweredDraw, suggested: np.ndarray) -> FrozenFixes:
+def promise_of_frozen_fixes(
+    answered: AnsweredDraw, suggested: np.ndarray, number: int | None = None
+) -> FrozenFixes:
     """Return what the answers to a draw of `labelfix next` promise of its list.
 
     A listed row that is gone lowers the number of wrong labels that the list may hold, and counts as wrong where it
@@ -132,7 +140,10 @@ def promise_of_frozen_fixes(answered: AnsweredDraw, suggested: np.ndarray) -> Fr
     ----------
     suggested
         (L,) codes of the suggestions of the list, -1 for names that are no class any more.
+    number
+        Which list it is; None takes what the record says.
     """
+    number = answered.draw.settings["number"] if number is None else number
     settings, row = answered.draw.settings, answered.row
     drawn = answered.draw.drawn
     answer = np.where(answered.drawn_row < 0, CANNOT_TELL, answered.answer)
@@ -140,7 +151,8 @@ def promise_of_frozen_fixes(answered: AnsweredDraw, suggested: np.ndarray) -> Fr
     answers = Answers(rank=drawn, wrong=answer[:looked] != suggested[drawn[:looked]])
     sizes, present = settings["sizes"], np.cumsum(row >= 0)
     limits = [most_wrong(settings["max_error"], int(present[size - 1])) for size in sizes]
-    passed = num_passed(sizes, limits, answers, fixes_level(settings["coverage"], settings["number"]))
+    level = fixes_level(settings["coverage"], number, frozen=True)
+    passed = num_passed(sizes, limits, answers, level)
     size = sizes[passed - 1] if passed else 0
     covered = np.flatnonzero((row[:size] >= 0) & (suggested[:size] >= 0))
     confidence = answered.draw.table["confidence"].to_numpy()[:size]
@@ -153,7 +165,7 @@ def promise_of_frozen_fixes(answered: AnsweredDraw, suggested: np.ndarray) -> Fr
         threshold=float(confidence[-1]) if size else None,
         **_counts(answers.inside(size or (sizes[0] if sizes else 0))),
         exact=True,
-        number=settings["number"],
+        number=number,
         draw=answered.draw.id,
     )
     return FrozenFixes(promise=promise, rows=row[covered], labels=suggested[covered])
