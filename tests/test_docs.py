@@ -20,7 +20,7 @@ PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 LINKING = [*PAGES, ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*/**/*.md"))]
 TEXT = {page: page.read_text(encoding="utf-8") for page in LINKING}
 EVERYTHING = "\n".join(TEXT[page] for page in PAGES)
-NOT_OURS = ("git clone", "cd ", "make ", "pip ", "LABELFIX_DATA=", "python -m pytest ")
+NOT_OURS = ("git clone", "cd ", "make ", "pip ", "LABELFIX_DATA=", "python -m pytest ", "python examples/")
 SMALL_OPTIONS: dict[str, Any] = {"train": "head", "image_size": 32, "folds": 3, "workers": 0}
 SMALL = ["--train", "head", "--image-size", "32", "--folds", "3", "--workers", "0"]
 MOST_WORDS = 900  # of the README, outside of tables and code
