@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from labelfix.drawing.verification import Verification, check_count, check_new, listed_table, write_draw
 from labelfix.errors import InputError, SettingError
-from labelfix.inputs.draws import Draw, Purpose, find_draws, keep_record, next_number
+from labelfix.inputs.draws import Draw, Purpose, keep_record, next_number, read_draws
 from labelfix.risk_control.plan import choose_list, nested_sizes, plans
 from labelfix.risk_control.promise import Promise, PromiseKind, fixes_level
 from labelfix.runs.reading import FinishedRun
@@ -57,11 +57,10 @@ def draw_next(
     if purpose not in (Purpose.FIXES, Purpose.LABELS):
         raise SettingError(f"--for: got {purpose!r}; expected fix-error or label-error.")
     config, folder = run.record["config"], run.path / DRAW_FOLDER
-    earlier = [Draw.read(path) for path in find_draws([folder]).values()] if folder.is_dir() else []
-    number = next_number(earlier, Purpose(purpose))
+    number = next_number(read_draws(folder), Purpose(purpose))
     settings = {"seed": seed, "number": number, "run_id": run.run_id, "labelfix": run.record.get("labelfix"),
                 "table_digest": run.record.get("table_digest")}  # fmt: skip
-    table, promises = run.table("soft_labels"), [Promise(**p) for p in run.summary.get("promises", [])]
+    table, promises = run.table("soft_labels"), run.promises
     if purpose == Purpose.LABELS:
         of_labels = [p for p in promises if p.kind == PromiseKind.LABELS]
         if not of_labels:
@@ -80,9 +79,8 @@ def draw_next(
         )  # fmt: skip
     if out is not None and found.table.num_rows:
         check_new(out, force=force)
-        keep_record(
-            found.draw, folder
-        )  # first: a list that is not counted would spend the level of another one
+        # the record first: a list that is not counted would spend the level of another one
+        keep_record(found.draw, folder)
         write_draw(found, out, show_given=show_given, force=force)
     return found
 

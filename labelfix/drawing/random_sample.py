@@ -18,7 +18,7 @@ from labelfix.drawing.verification import Verification, check_count, listed_tabl
 from labelfix.errors import InputError
 from labelfix.images.folder import ImageFolder
 from labelfix.inputs import lexical_keys, read_label_table
-from labelfix.inputs.draws import Draw, Purpose, find_draws, next_number
+from labelfix.inputs.draws import Draw, Purpose, draws_of, next_number
 from labelfix.settings import MissingImages, Spellings
 from labelfix.system.folds import hash_keys
 
@@ -91,8 +91,7 @@ def sample(
 
 def _number(folder: Path, digest: int) -> int:
     """Return which sample of the same images the next one is, as the records in a folder tell."""
-    draws = [Draw.read(path) for path in find_draws([folder]).values()] if folder.is_dir() else []
-    return next_number((d for d in draws if d.settings.get("table_digest") == digest), Purpose.SAMPLE)
+    return next_number(draws_of(digest, [folder] if folder.is_dir() else []), Purpose.SAMPLE)
 
 
 def draw_sample(
@@ -150,9 +149,8 @@ def _even_by_class(code: np.ndarray, shuffled: np.ndarray, count: int) -> tuple[
     """Return rows, those of the sample first, and the chance of every row; `code` (N,) is its given label."""
     size = np.bincount(code)
     share, left = np.zeros(len(size), np.int64), count
-    for place, k in enumerate(
-        np.argsort(size, kind="stable")
-    ):  # small classes first: what they lack, others give
+    by_size = np.argsort(size, kind="stable")  # small classes first: what they lack, others give
+    for place, k in enumerate(by_size):
         share[k] = min(size[k], math.ceil(left / (len(size) - place)))
         left -= share[k]
     place_in_class = np.empty(len(code), np.int64)

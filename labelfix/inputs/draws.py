@@ -4,6 +4,7 @@ A draw is a Parquet file ``NAME.draw.parquet`` beside the table that a person fi
 identifier. n drawn rows of L listed ones.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -29,13 +30,13 @@ __all__ = [
     "find_draws",
     "keep_record",
     "next_number",
+    "read_draws",
 ]
 
 DRAW_SUFFIX = ".draw.parquet"
 METADATA_KEY = b"labelfix"
 HAND_PICKED_WORD = "hand-picked"
 TO_LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
-ID_LETTERS = 10
 
 
 class Purpose(StrEnum):
@@ -68,7 +69,7 @@ class Draw:
     table: pa.Table
     settings: dict[str, Any]
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """The identifier: ten letters that follow from the content."""
         total = hashlib.blake2b(
@@ -78,7 +79,7 @@ class Draw:
             total.update(json.dumps(self.table[name].to_pylist()).encode("utf-8", "surrogatepass"))
         return total.hexdigest().translate(TO_LETTERS)
 
-    @property
+    @functools.cached_property
     def drawn(self) -> np.ndarray:
         """(n,) places in `table` of the drawn rows, in the order in which they were drawn."""
         position = self.table["position"].fill_null(-1).to_numpy()
@@ -173,10 +174,18 @@ def find_draws(places: Iterable[str | os.PathLike[str]]) -> dict[str, Path]:
     return found
 
 
+def read_draws(folder: Path) -> list[Draw]:
+    """Return all records in a folder; none where there is no such folder."""
+    return _read_all([folder]) if folder.is_dir() else []
+
+
 def draws_of(digest: int, places: Iterable[str | os.PathLike[str]]) -> list[Draw]:
     """Return the records in some places that are of a label table with this digest, used or not."""
-    draws = [Draw.read(path) for path in find_draws(places).values()]
-    return [draw for draw in draws if draw.settings.get("table_digest") == digest]
+    return [draw for draw in _read_all(places) if draw.settings.get("table_digest") == digest]
+
+
+def _read_all(places: Iterable[str | os.PathLike[str]]) -> list[Draw]:
+    return [Draw.read(path) for path in find_draws(places).values()]
 
 
 def _identifier(path: Path) -> str:

@@ -278,6 +278,19 @@ def _mean_weights(fits: Mapping[int, Posterior], names: Sequence[str]) -> dict[s
     return {title: round(float(value), 6) for title, value in zip(titles, mean, strict=False)}
 
 
+def actions(issue: np.ndarray, promised: np.ndarray, verified: np.ndarray, *, of_labels: bool) -> np.ndarray:
+    """Return an `Action` for every row, (N,) int8, from label issues and promised rows, both (N,) bool.
+
+    `verified` are the rows with a trusted label, as numbers or as a mask. Under a promise `of_labels`, a person
+    must look at every row that it does not take.
+    """
+    action = np.where(issue, np.where(promised, Action.RELABEL, Action.REVIEW), Action.KEEP).astype(np.int8)
+    if of_labels:
+        action[~promised] = Action.REVIEW
+    action[verified] = np.where(issue[verified], Action.RELABEL, Action.KEEP)
+    return action
+
+
 def _finish(
     posterior: np.ndarray,
     held_out: np.ndarray,
@@ -296,12 +309,8 @@ def _finish(
     rows = np.arange(len(labels))
     predicted = posterior.argmax(1).astype(np.int32)
     issue = predicted != labels
-    action = np.where(issue, np.where(found.promised, Action.RELABEL, Action.REVIEW), Action.KEEP).astype(
-        np.int8
-    )
-    if config.max_label_error is not None:
-        action[~found.promised] = Action.REVIEW
-    action[verified] = np.where(issue[verified], Action.RELABEL, Action.KEEP)
+    of_labels = config.max_label_error is not None
+    action = actions(issue, found.promised, verified, of_labels=of_labels)
     return Verdict(
         soft_label=posterior,
         predicted_label=predicted,

@@ -14,7 +14,7 @@ from labelfix.inputs.answers import CANNOT_TELL, AnsweredDraw
 from labelfix.inputs.draws import Purpose
 from labelfix.risk_control.promise import Promise, PromiseKind, most_wrong
 from labelfix.settings import VerdictConfig
-from labelfix.verdicts.arrays import Action, Verdict
+from labelfix.verdicts.arrays import Action, Verdict, actions
 from labelfix.verdicts.promises import promise_of_frozen_fixes
 
 __all__ = ["with_frozen_lists", "with_trusted_labels"]
@@ -139,16 +139,13 @@ def _with_promised_labels(
     rows = np.arange(table.num_images)
     predicted = np.where(table.is_pair, judged.predicted_label, predicted).astype(np.int32)
     issue = predicted != table.given
-    action = np.where(issue, np.where(promised, Action.RELABEL, Action.REVIEW), Action.KEEP).astype(np.int8)
-    if promises[0].kind is PromiseKind.LABELS and promises[0].size:
-        action[~promised] = Action.REVIEW
-    action[table.is_pair] = np.where(issue[table.is_pair], Action.RELABEL, Action.KEEP)
+    of_labels = promises[0].kind is PromiseKind.LABELS and promises[0].size > 0
     return replace(
         judged,
         predicted_label=predicted,
         confidence=judged.soft_label[rows, predicted],
         is_label_issue=issue,
-        action=action,
+        action=actions(issue, promised, table.is_pair, of_labels=of_labels),
         promised=promised,
         kept=np.zeros(table.num_images, bool),
         promises=promises,
